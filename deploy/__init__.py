@@ -1,0 +1,1 @@
+"""Fleet tools: what an operator runs against barn devices."""

@@ -1,0 +1,31 @@
+"""The few errors that reach a person. Each message says what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class EarmarkError(Exception):
+    """A failure that is reported to the user as one line; the process ends with `exit_code`."""
+
+    exit_code = 1
+
+
+class UsageError(EarmarkError):
+    """The user asked for something that cannot be: a missing file, a bad option or config."""
+
+    exit_code = 2
+
+
+class DataError(UsageError):
+    """Training data that cannot be used as given."""
+
+
+class BundleError(EarmarkError):
+    """A bundle that is incomplete, altered, or made for another version."""
+
+
+class SourceError(EarmarkError):
+    """A camera, video or folder that cannot be read."""
+
+
+class BrokerError(EarmarkError):
+    """An MQTT broker that cannot be reached or refuses us."""

@@ -1,0 +1,1 @@
+"""Which animal is this? Class means, open-set matching, tracks, evidence, assignment."""

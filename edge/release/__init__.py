@@ -1,0 +1,1 @@
+"""What a device runs: the bundle's manifest, its verification and its loading."""

@@ -1,0 +1,63 @@
+"""Crop gates: which crops may speak for an animal's identity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from edge.vision.geometry import box_areas, intersection_matrix
+from edge.vision.types import CropQuality, Floats, Image
+
+
+@dataclass(frozen=True, slots=True)
+class CropGates:
+    """Limits beyond which a crop gives no evidence (it still moves its track).
+
+    min_side_px: shorter side of the box in pixels of the frame.
+    min_sharpness: variance of the Laplacian at the embedder's input size.
+    max_covered: fraction of the box covered by other boxes; more is `crowded`.
+    edge_px: a box nearer than this to the frame's edge counts as clipped.
+    """
+
+    min_side_px: float = 16.0
+    min_sharpness: float = 15.0
+    max_covered: float = 0.45
+    edge_px: float = 1.0
+
+    def refusal(self, quality: CropQuality) -> str | None:
+        """Return why this crop is no evidence (`crowded` or `poor`), or None for a good crop."""
+        if quality.covered > self.max_covered:
+            return "crowded"
+        if quality.clipped or quality.side_px < self.min_side_px:
+            return "poor"
+        return "poor" if quality.sharpness < self.min_sharpness else None
+
+
+def covered_fractions(boxes: Floats) -> Floats:
+    """Return, for boxes (N, 4), the fraction (N,) of each that its most covering neighbour hides.
+
+    The largest single neighbour, not the sum: in a row of animals each upright box overlaps a
+    little with both neighbours and still shows one animal.
+    """
+    if len(boxes) < 2:
+        return np.zeros(len(boxes), np.float32)
+    shared = intersection_matrix(boxes, boxes)
+    np.fill_diagonal(shared, 0)
+    return (shared.max(axis=1) / np.maximum(box_areas(boxes), 1e-6)).astype(np.float32)
+
+
+def sharpness(crop: Image) -> float:
+    """Return the Laplacian variance of a crop (S, S, 3) that already has its fixed size."""
+    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+    return float(cv2.Laplacian(grey, cv2.CV_32F).var())
+
+
+def assess(
+    crop: Image, box: Floats, covered: float, width: int, height: int, edge_px: float
+) -> CropQuality:
+    """Measure a crop (S, S, 3) of `box` (4,) in a frame of `width` by `height` pixels."""
+    x1, y1, x2, y2 = (float(v) for v in box)
+    clipped = x1 <= edge_px or y1 <= edge_px or x2 >= width - edge_px or y2 >= height - edge_px
+    return CropQuality(sharpness(crop), clipped, covered, min(x2 - x1, y2 - y1))

@@ -1,0 +1,1 @@
+"""The workstation side: annotated frames and crops in, a bundle out."""
