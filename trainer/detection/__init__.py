@@ -1,0 +1,1 @@
+"""The detector: SSDLite MobileNetV2, anchors, matching, loss, training."""

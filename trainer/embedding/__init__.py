@@ -1,0 +1,1 @@
+"""The embedder: MobileNetV2 cut at a tap, losses, training."""

@@ -1,0 +1,1 @@
+"""Measures of a trained bundle, and the report that shows them."""

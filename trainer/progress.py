@@ -1,0 +1,47 @@
+"""How long work tells that it is getting on: one callable, drawn by whoever started it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class Report(Protocol):
+    """Called with how many steps are done, of how many, and what is worth showing beside them."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+
+
+def silent(done: int, total: int, note: str = "") -> None:
+    """Report nothing: for tests and for callers that do not care."""
+
+
+@contextmanager
+def progress_bar(title: str, console: Console) -> Iterator[Report]:
+    """Yield a Report that draws one bar on `console`; without a terminal, only its end is printed."""
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(title, total=None, note="")
+
+        def report(done: int, total: int, note: str = "") -> None:
+            progress.update(task, completed=done, total=total, note=note)
+
+        yield report
