@@ -1,0 +1,1 @@
+"""Cameras, videos and folders of images, each a source of frames."""

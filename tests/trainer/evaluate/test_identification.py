@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge.errors import DataError
+from edge.identity.means import ClassMeans, MeansHeader
+from trainer.evaluate.identification import (
+    Newcomers,
+    distances_to_animals,
+    evaluate_identification,
+    macro_f1_score,
+    open_set_labels,
+)
+
+
+def at(*degrees: float) -> np.ndarray:
+    angles = np.radians(degrees)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+def herd(
+    threshold: float = 0.1, margin: float = 0.0, outliers: tuple[float, ...] = ()
+) -> ClassMeans:
+    """Animals a, b, c at 0, 60 and 120 degrees; b has a second prototype at 240."""
+    prototypes = at(0, 60, 120, 240, *outliers)
+    return ClassMeans(
+        ("a", "b", "c"),
+        prototypes,
+        np.array([0, 1, 2, 1] + [-1] * len(outliers), np.int32),
+        np.zeros((3, 2)),
+        np.zeros(3, np.int64),
+        np.full(3, threshold, np.float32),
+        margin,
+        MeansHeader(calibration={"threshold": threshold}),
+    )
+
+
+def test_distances_take_the_best_prototype_and_leave_outliers_out() -> None:
+    distances = distances_to_animals(at(240, 60), herd(outliers=(60,)))
+    assert distances[:, 1] == pytest.approx([0, 0], abs=1e-6)
+    assert distances[1, 0] == pytest.approx(0.5, abs=1e-6)
+
+
+def test_refused_beyond_threshold_below_margin_and_next_to_outliers() -> None:
+    # cos 25 degrees = 0.906: inside 0.1; 27 degrees is not; 30 lies between a and b.
+    assert open_set_labels(at(25, 27, 60), herd()).tolist() == [0, -1, 1]
+    assert open_set_labels(at(29, 5), herd(0.5, margin=0.05)).tolist() == [-1, 0]
+    assert open_set_labels(at(25, 5), herd(outliers=(35,))).tolist() == [-1, 0]
+
+
+def test_closed_set_figures_by_hand() -> None:
+    # Truth a a b b; the second a lies nearest to b.
+    metrics = evaluate_identification(at(5, 55, 60, 240), list("aabb"), herd())
+    assert metrics["accuracy"] == metrics["rank1"] == 0.75
+    assert metrics["rank5"] == 1
+    assert metrics["per_animal"] == {
+        "a": {"precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3), "n": 2},
+        "b": {"precision": pytest.approx(2 / 3), "recall": 1.0, "f1": pytest.approx(0.8), "n": 2},
+    }
+    assert metrics["macro_f1"] == pytest.approx((2 / 3 + 0.8) / 2)
+    assert metrics["confusion"] == {"a": {"a": 1, "b": 1}, "b": {"b": 2}}
+
+
+def test_open_set_figures_by_hand() -> None:
+    # 5 a named, 26+ refused; strangers at 90 (refused: 30 from b and c) and 119 (taken for c).
+    metrics = evaluate_identification(
+        at(5, 28, 60, 240),
+        list("aabb"),
+        herd(),
+        unknown=at(90, 119, 120.5),
+        unknown_animals=["x", "y", "y"],
+    )
+    assert metrics["coverage"] == 0.75
+    assert metrics["known_refused"] == 0.25
+    assert metrics["named_accuracy"] == 1
+    assert metrics["baks"] == pytest.approx((0.5 + 1) / 2)
+    assert metrics["unknown_refused"] == pytest.approx(1 / 3)
+    assert metrics["baus"] == 0.5
+    assert metrics["confusion"]["a"] == {"unknown": 1, "a": 1}
+    # Known at 5, 28, 0, 0 degrees; unknown at 30, 1, 0.5: pairs that are in order.
+    known, unknown = [5, 28, 0, 0], [30, 1, 0.5]
+    wins = np.mean([k < u for k in known for u in unknown])
+    assert metrics["auroc"] == pytest.approx(wins)
+    assert 0 <= metrics["oscr"] <= metrics["auroc"] + 1e-9
+
+
+def test_oscr_is_one_when_strangers_are_far_and_names_right() -> None:
+    metrics = evaluate_identification(at(1, 61, 121), list("abc"), herd(), unknown=at(30, 90))
+    assert metrics["oscr"] == 1
+    assert metrics["auroc"] == 1
+
+
+def test_what_is_undefined_is_none() -> None:
+    metrics = evaluate_identification(at(1), ["a"], herd())
+    for name in ("auroc", "oscr", "baus", "unknown_refused", "newcomer_accuracy"):
+        assert metrics[name] is None
+    assert metrics["int8_macro_f1_drop"] is None
+    assert "macro_f1_by_frames" not in metrics
+    assert evaluate_identification(at(30), ["a"], herd())["named_accuracy"] is None
+
+
+def test_int8_drop_is_float_less_int8() -> None:
+    metrics = evaluate_identification(at(1, 61), list("ab"), herd(), float_macro_f1=0.9)
+    assert metrics["int8_macro_f1_drop"] == pytest.approx(-0.1)
+
+
+def test_newcomers_are_named_among_all_animals() -> None:
+    newcomers = Newcomers(at(178, 182, 300), ["d", "d", "e"], at(181, 303, 298, 65), list("deed"))
+    metrics = evaluate_identification(at(1), ["a"], herd(), newcomers=newcomers)
+    assert metrics["newcomer_accuracy"] == 0.75
+
+
+def test_averaging_a_track_mends_single_frames() -> None:
+    # Frames of a at -20 and 35 degrees: 35 alone is nearer to b, their mean is not.
+    embeddings = at(-20, 35, -20, 35, 60)
+    metrics = evaluate_identification(
+        embeddings, list("aaaab"), herd(), tracks=["t0", "t0", "t1", "t1", "t0"]
+    )
+    assert metrics["macro_f1_by_frames"]["1"] == metrics["macro_f1"] < 1
+    assert metrics["macro_f1_by_frames"]["5"] == 1
+    assert list(metrics["macro_f1_by_frames"]) == ["1", "5", "10", "30"]
+
+
+def test_accuracy_at_coverage_keeps_the_nearest() -> None:
+    metrics = evaluate_identification(at(0, 1, 61, 34), list("aaba"), herd())
+    assert metrics["accuracy_at_coverage"]["1"] == 0.75
+    assert metrics["accuracy_at_coverage"]["0.5"] == 1
+
+
+def test_macro_f1_averages_over_the_animals_that_were_asked_for() -> None:
+    assert macro_f1_score(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2])) == pytest.approx(
+        (1 + 2 / 3) / 2
+    )
+
+
+def test_strangers_among_the_known_and_no_queries_are_refused() -> None:
+    with pytest.raises(DataError, match="'z' is not in the class means"):
+        evaluate_identification(at(1), ["z"], herd())
+    with pytest.raises(DataError, match="without a single query"):
+        evaluate_identification(np.zeros((0, 2), np.float32), [], herd())

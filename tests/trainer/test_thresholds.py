@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trainer.thresholds import calibrate
+
+
+def herd(
+    own: np.ndarray, others: float, animals: int = 4
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Queries of `animals` animals at `own` distances, everybody else `others` away."""
+    labels = np.repeat(np.arange(animals), len(own)).astype(np.int32)
+    distances = np.full((len(labels), animals), others, np.float32)
+    distances[np.arange(len(labels)), labels] = np.tile(own, animals)
+    return distances, labels, ["s"] * len(labels)
+
+
+def test_the_threshold_lies_between_known_and_strangers() -> None:
+    result = calibrate(*herd(np.linspace(0.05, 0.2, 30), 0.8))
+    assert 0.2 <= result.record["threshold"] < 0.8
+    assert result.record["accepted"] == 1
+    assert result.record["strangers_refused"] == 1
+    assert result.record["precision"] == 1
+    assert result.threshold.dtype == np.float32
+
+
+def test_negatives_pull_the_threshold_down() -> None:
+    distances, labels, sessions = herd(np.linspace(0.05, 0.2, 30), 0.8)
+    free = calibrate(distances, labels, sessions).record["threshold"]
+    near = np.full((50, 4), 0.8, np.float32)
+    near[:, 0] = 0.3
+    held = calibrate(distances, labels, sessions, negatives=near)
+    assert 0.2 <= held.record["threshold"] < 0.3 < free
+    assert held.record["negatives"] == 50
+
+
+def test_known_animals_are_not_refused_for_the_sake_of_precision() -> None:
+    rng = np.random.default_rng(0)
+    own = np.sort(rng.uniform(0.1, 0.6, 200)).astype(np.float32)
+    distances, labels, sessions = herd(own, 0.61)
+    near = np.full((300, 4), 0.61, np.float32)
+    near[:, 1] = rng.uniform(0.1, 0.6, 300)
+    result = calibrate(distances, labels, sessions, negatives=near, precision=0.97, accept=0.95)
+    assert result.record["accepted"] >= 0.95
+    assert result.record["precision"] < 0.97
+
+
+def test_a_margin_is_asked_where_wrong_names_are_close_calls() -> None:
+    distances, labels, sessions = herd(np.linspace(0.1, 0.2, 40), 0.7)
+    # Some queries of animal 0 lie a hair nearer to animal 1.
+    distances[:8, 0], distances[:8, 1] = 0.150, 0.149
+    result = calibrate(distances, labels, sessions, precision=0.94)
+    assert result.margin > 0.001
+    assert result.record["precision"] >= 0.94
+    assert calibrate(*herd(np.linspace(0.1, 0.2, 40), 0.7)).margin == 0
+
+
+def test_an_animal_with_many_sessions_follows_its_own_spread() -> None:
+    distances, labels, sessions = herd(np.linspace(0.1, 0.2, 40), 0.9)
+    distances[labels == 0, 0] = 0.05
+    few = calibrate(distances, labels, sessions).threshold
+    sessions = [f"s{n % 10}" for n in range(len(labels))]
+    many = calibrate(distances, labels, sessions).threshold
+    assert many[0] < few[0] < few[1]
+    assert (many[1:] >= 0.2 - 1e-6).all()
+
+
+def test_an_animal_that_was_not_asked_for_gets_the_herds_threshold() -> None:
+    distances, labels, sessions = herd(np.linspace(0.1, 0.2, 40), 0.9)
+    some = labels != 3
+    result = calibrate(
+        distances[some], labels[some], [s for s, keep in zip(sessions, some, strict=True) if keep]
+    )
+    assert result.threshold[3] == pytest.approx(result.record["threshold"])
+
+
+def test_rows_that_an_outliers_prototype_claims_are_never_accepted() -> None:
+    distances, labels, sessions = herd(np.linspace(0.1, 0.2, 40), 0.9)
+    claimed = np.full((20, 4), np.inf, np.float32)
+    result = calibrate(distances, labels, sessions, negatives=claimed)
+    assert result.record["strangers_refused"] == 1
+    distances[:4] = np.inf
+    assert calibrate(distances, labels, sessions).record["accepted"] == 1
+
+
+def test_a_single_animal_and_nothing_right() -> None:
+    one = calibrate(np.full((10, 1), 0.2, np.float32), np.zeros(10, np.int32), ["s"] * 10)
+    assert one.threshold[0] > 0.2
+    assert one.margin == 0
+    wrong = np.array([[0.9, 0.1]], np.float32)
+    lost = calibrate(wrong, np.zeros(1, np.int32), ["s"])
+    assert lost.record["source"] == "none"
+    assert np.isfinite(lost.threshold).all()

@@ -1,0 +1,117 @@
+"""Augmentation of crops for training: any angle, any light, never a mirror image.
+
+Coats are chiral: a mirrored cow is another cow. Barn cameras look from above, so any angle comes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.vision.geometry import Colour
+from edge.vision.types import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How far a crop may be changed.
+
+    rotation_deg: angle, drawn from +-. zoom: factor, drawn log-uniformly from 1/zoom..zoom.
+    shift: of the side, +-. brightness: of full scale, +-. contrast: factor 1 +-. tint: factor
+    1 +- for each channel. greyscale, blur, noise, patch: probabilities of a night camera's grey,
+    a blurred crop, sensor noise (sigma in grey levels) and an occluding patch of up to
+    `patch_side` of the side.
+    """
+
+    rotation_deg: float = 180.0
+    zoom: float = 1.25
+    shift: float = 0.08
+    brightness: float = 0.18
+    contrast: float = 0.25
+    tint: float = 0.08
+    greyscale: float = 0.12
+    blur: float = 0.15
+    noise: float = 0.15
+    noise_sigma: float = 8.0
+    patch: float = 0.25
+    patch_side: float = 0.4
+
+
+class Augmenter:
+    """Changes batches of crops; the same seed gives the same changes."""
+
+    def __init__(
+        self,
+        size: int,
+        seed: int,
+        colour: Colour = (114, 114, 114),
+        options: Augmentation | None = None,
+    ) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._size = size
+        self._colour = colour
+        self._options = options or Augmentation()
+        # Drawing noise is slow; windows into one large field are as good.
+        field = self._rng.normal(0, self._options.noise_sigma, (2 * size, 2 * size, 3))
+        self._noise = np.round(field).astype(np.int16)
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return changed copies uint8 (B, S, S, 3) of crops uint8 (B, S, S, 3)."""
+        changed = np.empty_like(images)
+        for row, image in enumerate(images):
+            changed[row] = self._change(image)
+        return changed
+
+    def _change(self, image: Image) -> Image:
+        rng, options = self._rng, self._options
+        chances = rng.random(4)
+        image = self._light(image)
+        if chances[0] < options.greyscale:
+            image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        if chances[1] < options.blur:
+            image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, max(0.8, self._size / 90)))
+        image = self._warp(image)
+        if chances[2] < options.noise:
+            y, x = rng.integers(0, self._size, 2)
+            window = self._noise[y : y + self._size, x : x + self._size]
+            image = cv2.add(image, window, dtype=cv2.CV_8U)
+        if chances[3] < options.patch:
+            image = self._occlude(image)
+        return np.asarray(image, np.uint8)
+
+    def _light(self, image: Image) -> Image:
+        rng, options = self._rng, self._options
+        factor = 1 + rng.uniform(-options.contrast, options.contrast)
+        factors = factor * (1 + rng.uniform(-options.tint, options.tint, 3))
+        offset = 255 * rng.uniform(-options.brightness, options.brightness)
+        levels = (np.arange(256)[:, None] - 128) * factors + 128 + offset
+        return np.asarray(cv2.LUT(image, np.clip(levels, 0, 255).astype(np.uint8)[None]), np.uint8)
+
+    def _warp(self, image: Image) -> Image:
+        rng, options, size = self._rng, self._options, self._size
+        angle = rng.uniform(-options.rotation_deg, options.rotation_deg)
+        zoom = options.zoom ** rng.uniform(-1, 1)
+        centre = ((size - 1) / 2, (size - 1) / 2)
+        matrix = cv2.getRotationMatrix2D(centre, angle, zoom)
+        matrix[:, 2] += size * rng.uniform(-options.shift, options.shift, 2)
+        return np.asarray(
+            cv2.warpAffine(
+                image,
+                matrix,
+                (size, size),
+                flags=cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_CONSTANT,
+                borderValue=self._colour,
+            ),
+            np.uint8,
+        )
+
+    def _occlude(self, image: Image) -> Image:
+        rng, size = self._rng, self._size
+        height, width = (size * rng.uniform(0.1, self._options.patch_side, 2)).astype(int)
+        y, x = rng.integers(0, size - height), rng.integers(0, size - width)
+        image[y : y + height, x : x + width] = rng.integers(0, 256, 3)
+        return image

@@ -1,0 +1,98 @@
+"""Splits by session: near-duplicate frames never lie on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import DataError
+from trainer.data.crops import CropSet
+
+_MOST_OVER = 1.5
+
+
+def split_by_session(crops: CropSet, fraction: float, seed: int) -> tuple[CropSet, CropSet]:
+    """Return (train, held_out) with about `fraction` of the crops held out, by whole sessions.
+
+    Every animal keeps at least one session in train, and at least half of its crops where that is
+    possible. Sessions that show animals not held out yet come first; ties fall by `seed`.
+
+    A session's name stands for one stretch of time of all animals that have it. Where that leaves
+    nothing to hold out (folders that count each animal's own tracklets: `t0`, `t1`), a session is
+    taken to be one animal's own. With one session for every animal, nothing is held out.
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(f"fraction must be in [0, 1), not {fraction}")
+    held = np.zeros(len(crops), bool)
+    shared = np.unique(np.array(crops.sessions, dtype=np.str_), return_inverse=True)[1]
+    own = np.unique(
+        [f"{label}/{session}" for label, session in zip(crops.labels, shared, strict=True)],
+        return_inverse=True,
+    )[1]
+    rng = np.random.default_rng(seed)
+    for units, kept_share in ((shared, 0.5), (own, 0.5), (shared, 0.0), (own, 0.0)):
+        held = _hold_out(crops.labels, units.reshape(-1), fraction, kept_share, rng)
+        if held.any():
+            break
+    return crops.select(~held), crops.select(held)
+
+
+def select_sessions(crops: CropSet, globs: Sequence[str]) -> NDArray[np.bool_]:
+    """Return a mask (N,) of the crops whose session matches one of `globs`.
+
+    A glob is matched with `<session>` and with `<animal>/<session>`. Raises DataError for a glob
+    that matches nothing.
+    """
+    mask = np.zeros(len(crops), bool)
+    for glob in globs:
+        matches = np.array(
+            [
+                fnmatchcase(session, glob) or fnmatchcase(f"{animal}/{session}", glob)
+                for animal, session in zip(crops.names(), crops.sessions, strict=True)
+            ],
+            bool,
+        )
+        if not matches.any():
+            known = ", ".join(sorted(set(crops.sessions))[:5])
+            raise DataError(f"no session matches {glob!r}; the first sessions are {known}")
+        mask |= matches
+    return mask
+
+
+def _hold_out(
+    labels: NDArray[np.int32],
+    units: NDArray[np.int64],
+    fraction: float,
+    kept_share: float,
+    rng: np.random.Generator,
+) -> NDArray[np.bool_]:
+    """Greedy: the unit that shows most animals not held out yet, as long as all keep enough."""
+    goal = fraction * len(labels)
+    animals = int(labels.max(initial=-1)) + 1
+    table = np.zeros((int(units.max(initial=-1)) + 1, animals), np.int64)
+    np.add.at(table, (units, labels), 1)
+    totals = table.sum(axis=0)
+    kept, covered, held = totals.copy(), np.zeros(animals, bool), np.zeros(len(table), bool)
+    order = rng.permutation(len(table))
+    while kept.sum() > totals.sum() - goal:
+        best, best_gain = -1, -1
+        for unit in order:
+            left = kept - table[unit]
+            shown = table[unit] > 0
+            taken = (totals - left).sum()
+            if (
+                not held[unit]
+                and (left >= np.maximum(1, kept_share * totals))[shown].all()
+                and (taken <= _MOST_OVER * goal or not held.any())
+                and (gain := int((shown & ~covered).sum())) > best_gain
+            ):
+                best, best_gain = int(unit), gain
+        if best < 0:
+            break
+        held[best] = True
+        covered |= table[best] > 0
+        kept -= table[best]
+    return held[units] if len(table) else np.zeros(len(labels), bool)

@@ -1,0 +1,112 @@
+"""Backbones cut at a tap; each knows the pixel values it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from edge.errors import UsageError
+
+IMAGENET = "imagenet"
+Weights = str | Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A feature extractor. real value of a pixel = pixel * pixel_scale + pixel_offset.
+
+    tap: the layer whose output is used when nothing else is asked for. widths: whether the
+    network comes in several widths (alpha).
+    """
+
+    name: str
+    build: Callable[..., Any]
+    tap: str
+    pixel_scale: float
+    pixel_offset: float
+    widths: bool = False
+
+
+# The taps are those of "Animal recognition with Siamese Networks and Mean Embeddings" (2021).
+# EfficientNet scales inside the network and wants 0..255; the article fed it -1..1.
+BACKBONES = {
+    backbone.name: backbone
+    for backbone in (
+        Backbone(
+            "mobilenet_v2",
+            keras.applications.MobileNetV2,
+            "block_10_project_BN",
+            1 / 127.5,
+            -1.0,
+            widths=True,
+        ),
+        Backbone(
+            "resnet101_v2",
+            keras.applications.ResNet101V2,
+            "conv4_block23_out",
+            1 / 127.5,
+            -1.0,
+        ),
+        Backbone("efficientnet_b5", keras.applications.EfficientNetB5, "block3c_add", 1.0, 0.0),
+    )
+}
+
+
+def find_backbone(name: str) -> Backbone:
+    """Return a registered backbone; UsageError lists the names there are."""
+    if name not in BACKBONES:
+        raise UsageError(f"no backbone {name!r}; choose one of {', '.join(sorted(BACKBONES))}")
+    return BACKBONES[name]
+
+
+def build_features(
+    backbone: Backbone, tap: str, input_size: int, alpha: float, weights: Weights
+) -> keras.Model:
+    """Return the network from (B, S, S, 3) float32 real pixel values to the tap's feature map.
+
+    weights: None for random ones, "imagenet" to download, or a local Keras file of the whole
+    network without its top. Raises UsageError when weights or tap cannot be had.
+    """
+    arguments: dict[str, Any] = {"input_shape": (input_size, input_size, 3), "include_top": False}
+    if backbone.widths:
+        arguments["alpha"] = alpha
+    elif alpha != 1.0:
+        raise UsageError(f"backbone {backbone.name} has one width only; leave alpha at 1.0")
+    if isinstance(weights, Path) and not weights.is_file():
+        raise UsageError(f"{weights}: no such weights file")
+    if isinstance(weights, str) and weights != IMAGENET:
+        raise UsageError(f"weights {weights!r}: give 'imagenet' or the path of a weights file")
+    try:
+        network = backbone.build(weights=_argument(weights), **arguments)
+    except Exception as error:
+        if weights is None:
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        advice = (
+            "; without a network, give a local file or train from scratch"
+            if weights == IMAGENET
+            else f"; is it {backbone.name} of width {alpha:g}, without its top?"
+        )
+        raise UsageError(f"weights {weights}: cannot be used: {reason}{advice}") from error
+    try:
+        output = network.get_layer(tap).output
+    except ValueError as error:
+        raise UsageError(
+            f"backbone {backbone.name} has no layer {tap!r} to tap; its usual one is {backbone.tap}"
+        ) from error
+    return keras.Model(network.input, output, name=backbone.name)
+
+
+def describe_weights(weights: Weights) -> str:
+    """Say in a few words where training started from, for logs and reports."""
+    if weights is None:
+        return "from scratch (no pretrained weights: expect worse results)"
+    return "ImageNet" if weights == IMAGENET else f"file {Path(weights).name}"
+
+
+def _argument(weights: Weights) -> str | None:
+    return str(weights) if isinstance(weights, Path) else weights

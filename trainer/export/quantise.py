@@ -1,0 +1,75 @@
+"""Full-integer post-training quantisation."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+
+from edge.errors import EarmarkError
+from edge.vision.types import Floats
+
+
+def convert_int8(
+    model: keras.Model,
+    representative: Iterable[Floats],
+    *,
+    input_type: tf.DType = tf.uint8,
+    output_type: tf.DType = tf.int8,
+) -> bytes:
+    """Return `model` as a TFLite file with batch 1 that computes in int8 only.
+
+    representative: real inputs float32 (1, H, W, 3), as training fed them; they set the ranges.
+    Raises EarmarkError when there are none or the converter has no int8 form of a layer.
+    """
+    samples = list(representative)
+    if not samples:
+        raise EarmarkError("quantisation needs at least one representative image")
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        "serve",
+        lambda image: model(image, training=False),
+        input_signature=[tf.TensorSpec(samples[0].shape, tf.float32, name="image")],
+    )
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        archive.write_out(Path(folder) / "model", verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(folder) / "model"))
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([sample] for sample in samples)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = input_type
+        converter.inference_output_type = output_type
+        try:
+            return bytes(converter.convert())
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines()
+            raise EarmarkError(
+                f"the network cannot be converted to int8: {reason[0] if reason else error}"
+            ) from error
+
+
+def operator_names(tflite: bytes) -> list[str]:
+    """Return the operators of a TFLite model's main graph, in their order."""
+    interpreter: Any = Interpreter(model_content=tflite)
+    # There is no public list of operators.
+    return [str(detail["op_name"]) for detail in interpreter._get_ops_details()]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the converter's warnings about its own workings off the user's screen."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,398 @@
+"""Class means that hold up: trimmed unit prototypes, several an animal, calibrated thresholds.
+
+Every embedding comes from the int8 model through the device's own code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import DataError, UsageError
+from edge.identity.means import OUTLIERS, ClassMeans, MeansHeader
+from edge.vision.embedder import Embedder
+from edge.vision.geometry import Colour, letterbox
+from edge.vision.types import Floats
+from trainer.data.crops import CropSet, load_image
+from trainer.progress import Report, silent
+from trainer.thresholds import Thresholds, calibrate
+
+_TRIM_ROUNDS = 4
+_KMEANS_ROUNDS = 20
+_KMEANS_STARTS = 4
+_SMALLEST_CLUSTER = 3
+_LEAST_GAIN = 2e-3
+_CLAIMED = 5e-3
+
+
+@dataclass(frozen=True, slots=True)
+class MeansOptions:
+    """How class means are made.
+
+    trim_floor: images with a lower cosine to their prototype are dropped, but at least
+    max(keep_at_least, keep_share) of an animal stay. prototypes_max: an animal. outliers_max:
+    prototypes that stand for no animal, made from negatives. precision, accept: see
+    trainer.thresholds.
+    """
+
+    trim_floor: float = 0.5
+    keep_share: float = 0.7
+    keep_at_least: int = 5
+    prototypes_max: int = 3
+    outliers_max: int = 3
+    precision: float = 0.97
+    accept: float = 0.95
+    letterbox_colour: Colour = (114, 114, 114)
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MeansReport:
+    """dropped: trimmed image files. prototypes: how many each animal has. calibration: figures."""
+
+    dropped: tuple[Path, ...]
+    prototypes: dict[str, int]
+    calibration: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddedCrops:
+    """Crops and their unit embeddings float32 (N, D), row for row."""
+
+    crops: CropSet
+    embeddings: Floats
+
+    def __post_init__(self) -> None:
+        if self.embeddings.ndim != 2 or len(self.embeddings) != len(self.crops):
+            raise ValueError(
+                f"embeddings must be ({len(self.crops)}, D), not {self.embeddings.shape}"
+            )
+
+    def of(self, label: int) -> Floats:
+        """Return one animal's embeddings."""
+        return self.embeddings[self.crops.labels == label]
+
+
+def embed_crops(
+    embedder: Embedder, crops: CropSet, colour: Colour = (114, 114, 114), report: Report = silent
+) -> EmbeddedCrops:
+    """Read, letterbox and embed crops exactly as the device does, one at a time."""
+    embeddings = np.empty((len(crops), embedder.dimension), np.float32)
+    size = (embedder.size, embedder.size)
+    for row, path in enumerate(crops.paths):
+        image = letterbox(load_image(path), size, colour)[0]
+        embeddings[row] = embedder.embed(image[None])[0]
+        report(row + 1, len(crops))
+    return EmbeddedCrops(crops, embeddings)
+
+
+def build_means(
+    embedder: Embedder,
+    train: CropSet,
+    held_out: CropSet | None,
+    *,
+    embedder_sha256: str,
+    seq: int,
+    created: str,
+    options: MeansOptions | None = None,
+    negatives: CropSet | None = None,
+    report: Report = silent,
+) -> tuple[ClassMeans, MeansReport]:
+    """Embed the crops and return the herd's class means and what was done to them.
+
+    held_out: other sessions of (some of) the same animals; thresholds, margin and the number of
+    prototypes are chosen on them. negatives: crops of none of the animals, half bodies, blur; their
+    labels do not matter. created: ISO 8601 time for the header.
+    """
+    options = options or MeansOptions()
+    colour = options.letterbox_colour
+    gallery = embed_crops(embedder, train, colour, report)
+    asked = embed_crops(embedder, held_out, colour, report) if held_out else None
+    strangers = embed_crops(embedder, negatives, colour, report) if negatives else None
+    return means_from_embeddings(
+        gallery,
+        asked,
+        embedder_sha256=embedder_sha256,
+        seq=seq,
+        created=created,
+        options=options,
+        negatives=strangers.embeddings if strangers else None,
+    )
+
+
+def means_from_embeddings(
+    gallery: EmbeddedCrops,
+    held_out: EmbeddedCrops | None,
+    *,
+    embedder_sha256: str,
+    seq: int,
+    created: str,
+    options: MeansOptions | None = None,
+    negatives: Floats | None = None,
+) -> tuple[ClassMeans, MeansReport]:
+    """Do what `build_means` does, from embeddings. negatives: float32 (M, D).
+
+    Raises DataError for an empty gallery or held-out crops of an animal that is not in it.
+    """
+    options = options or MeansOptions()
+    gallery = EmbeddedCrops(gallery.crops.without_empty(), gallery.embeddings)
+    crops = gallery.crops
+    if not len(crops):
+        raise DataError("class means need at least one crop")
+    animals = range(len(crops.animals))
+    most = options.prototypes_max if held_out is not None and len(held_out.crops) else 1
+    candidates = [
+        [robust_prototypes(gallery.of(label), k, options) for k in range(1, most + 1)]
+        for label in animals
+    ]
+    if held_out is not None and len(held_out.crops):
+        source = "held_out"
+        queries, sessions = held_out.embeddings, held_out.crops.sessions
+        labels = _labels_among(held_out.crops, crops.animals)
+        chosen = _choose_counts(candidates, queries, labels)
+    else:
+        source = "left_out_sessions"
+        queries, labels, sessions = gallery.embeddings, crops.labels, crops.sessions
+        chosen = [0] * len(candidates)
+    prototypes = [candidates[label][chosen[label]][0] for label in animals]
+    distances = _distances(queries, prototypes)
+    if source == "left_out_sessions":
+        distances = _leave_out(gallery, distances, options)
+    outliers = np.zeros((0, queries.shape[1]), np.float32)
+    refused = None
+    if negatives is not None and len(negatives):
+        outliers = _outliers(negatives, queries, distances, options)
+        distances = _claim(queries, distances, outliers)
+        refused = _claim(negatives, _distances(negatives, prototypes), outliers)
+    thresholds = calibrate(
+        distances,
+        labels,
+        sessions,
+        negatives=refused,
+        precision=options.precision,
+        accept=options.accept,
+    )
+    kept = np.zeros(len(crops), bool)
+    for label in animals:
+        kept[crops.labels == label] = candidates[label][chosen[label]][1]
+    return _assemble(
+        gallery, kept, prototypes, outliers, thresholds, source, embedder_sha256, seq, created
+    )
+
+
+def enrol(
+    means: ClassMeans, animal: str, embeddings: Floats, options: MeansOptions | None = None
+) -> ClassMeans:
+    """Return the means with a newcomer added from its unit embeddings (N, D), without retraining.
+
+    Its threshold is the herd's. Raises UsageError for an animal that is there already or has no
+    embeddings.
+    """
+    if animal in means.animals:
+        raise UsageError(f"animal {animal!r} is in the class means already")
+    if not len(embeddings):
+        raise UsageError(f"animal {animal!r} needs at least one crop to be enrolled")
+    prototypes, kept = robust_prototypes(embeddings, 1, options or MeansOptions())
+    usual = means.header.calibration.get("threshold")
+    if usual is None:
+        usual = float(np.median(means.threshold)) if len(means.threshold) else 0.5
+    used = embeddings[kept].astype(np.float64)
+    return replace(
+        means,
+        animals=(*means.animals, animal),
+        prototypes=np.concatenate([means.prototypes, prototypes]),
+        owner=np.append(means.owner, np.int32(len(means.animals))).astype(np.int32),
+        sums=np.concatenate([means.sums, used.sum(axis=0, keepdims=True)]),
+        counts=np.append(means.counts, np.int64(len(used))),
+        threshold=np.append(means.threshold, np.float32(usual)),
+    )
+
+
+def robust_prototypes(
+    embeddings: Floats, count: int, options: MeansOptions
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return up to `count` unit prototypes (P, D) of unit embeddings (N, D), and a mask (N,).
+
+    The mask tells which embeddings made them. Spherical k-means, then rounds that drop the images
+    whose cosine to their prototype is below the floor, worst first, and move the prototypes.
+    Clusters of one or two images are given up.
+    """
+    rng = np.random.default_rng(options.seed)
+    kept = np.ones(len(embeddings), bool)
+    least = min(
+        len(embeddings),
+        max(options.keep_at_least, int(np.ceil(options.keep_share * len(embeddings)))),
+    )
+    centres = _spherical_kmeans(embeddings, count, rng)
+    for _ in range(_TRIM_ROUNDS):
+        cosines = (embeddings @ centres.T).max(axis=1)
+        order = np.argsort(-cosines, kind="stable")
+        now = cosines >= options.trim_floor
+        now[order[:least]] = True
+        settled = bool((now == kept).all())
+        kept = now
+        centres = _refine(embeddings[kept], centres)
+        if settled:
+            break
+    return centres, kept
+
+
+def _spherical_kmeans(embeddings: Floats, count: int, rng: np.random.Generator) -> Floats:
+    mean = _unit(embeddings.mean(axis=0, keepdims=True))
+    if count == 1 or len(embeddings) < 2 * _SMALLEST_CLUSTER:
+        return mean
+    best, best_fit = mean, -np.inf
+    for _ in range(_KMEANS_STARTS):
+        centres = embeddings[[rng.integers(len(embeddings))]]
+        while len(centres) < count:
+            far = np.maximum(1 - (embeddings @ centres.T).max(axis=1), 1e-9).astype(np.float64)
+            row = rng.choice(len(embeddings), p=far / far.sum())
+            centres = np.concatenate([centres, embeddings[[row]]])
+        centres = _refine(embeddings, centres, _KMEANS_ROUNDS)
+        fit = float((embeddings @ centres.T).max(axis=1).sum())
+        if fit > best_fit + 1e-9:
+            best, best_fit = centres, fit
+    return best
+
+
+def _refine(embeddings: Floats, centres: Floats, rounds: int = 1) -> Floats:
+    """Move each centre to the unit mean of its images; centres of one or two images go."""
+    for _ in range(rounds):
+        owner = np.argmax(embeddings @ centres.T, axis=1)
+        sizes = np.bincount(owner, minlength=len(centres))
+        solid = np.flatnonzero(sizes >= _SMALLEST_CLUSTER)
+        if len(centres) == 1 or not len(solid):
+            return _unit(embeddings.mean(axis=0, keepdims=True))
+        if len(solid) < len(centres):
+            centres = centres[solid]
+            continue
+        centres = _unit(np.stack([embeddings[owner == k].mean(axis=0) for k in range(len(sizes))]))
+    return centres
+
+
+def _unit(vectors: Floats) -> Floats:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if (norms < 1e-6).any():
+        raise DataError("the embeddings of an animal cancel out; is the embedder trained?")
+    return (vectors / norms).astype(np.float32)
+
+
+def _distances(embeddings: Floats, prototypes: list[Floats]) -> Floats:
+    """Return cosine distances (N, A) to each animal's nearest prototype."""
+    columns = [1 - (embeddings @ own.T).max(axis=1) for own in prototypes]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _labels_among(crops: CropSet, animals: tuple[str, ...]) -> NDArray[np.int32]:
+    index = {animal: label for label, animal in enumerate(animals)}
+    strangers = sorted(set(crops.names()) - set(index))
+    if strangers:
+        raise DataError(f"held-out animal {strangers[0]!r} has no crops among those for the means")
+    return np.array([index[name] for name in crops.names()], np.int32)
+
+
+def _choose_counts(
+    candidates: list[list[tuple[Floats, NDArray[np.bool_]]]],
+    queries: Floats,
+    labels: NDArray[np.int32],
+) -> list[int]:
+    """Return for each animal which candidate to take: more prototypes only for a better F1."""
+    distances = _distances(queries, [own[0][0] for own in candidates])
+    chosen = [0] * len(candidates)
+    best = _macro_f1(distances, labels)
+    for label, own in enumerate(candidates):
+        for index in range(1, len(own)):
+            trial = distances.copy()
+            trial[:, label] = 1 - (queries @ own[index][0].T).max(axis=1)
+            score = _macro_f1(trial, labels)
+            if score >= best + _LEAST_GAIN:
+                best, distances, chosen[label] = score, trial, index
+    return chosen
+
+
+def _macro_f1(distances: Floats, labels: NDArray[np.int32]) -> float:
+    animals = distances.shape[1]
+    named = np.argmin(distances, axis=1)
+    right = np.bincount(labels[named == labels], minlength=animals)
+    asked, given = np.bincount(labels, minlength=animals), np.bincount(named, minlength=animals)
+    present = asked > 0
+    return float(np.mean(2 * right[present] / (asked + given)[present]))
+
+
+def _leave_out(gallery: EmbeddedCrops, distances: Floats, options: MeansOptions) -> Floats:
+    """Return distances (N, A) where no crop's own session helped to make its animal's prototype.
+
+    An animal with one session is cut into two halves in time. That is kinder than a new session.
+    """
+    distances = distances.copy()
+    for label in range(len(gallery.crops.animals)):
+        rows = np.flatnonzero(gallery.crops.labels == label)
+        names = np.array([gallery.crops.sessions[row] for row in rows], dtype=np.str_)
+        folds = np.unique(names, return_inverse=True)[1].reshape(-1)
+        if folds.max() == 0:
+            folds = (np.arange(len(rows)) * 2 // len(rows)).astype(np.int64)
+        if folds.max() == 0:
+            continue
+        for fold in range(int(folds.max()) + 1):
+            others = gallery.embeddings[rows[folds != fold]]
+            asked = rows[folds == fold]
+            prototype = robust_prototypes(others, 1, options)[0]
+            distances[asked, label] = 1 - (gallery.embeddings[asked] @ prototype.T).max(axis=1)
+    return distances
+
+
+def _outliers(
+    negatives: Floats, queries: Floats, distances: Floats, options: MeansOptions
+) -> Floats:
+    """Return unit prototypes (P, D) of the negatives that claim hardly any known query."""
+    rng = np.random.default_rng(options.seed)
+    centres = _spherical_kmeans(negatives, options.outliers_max, rng)
+    claimed = (1 - queries @ centres.T) < distances.min(axis=1, keepdims=True)
+    return centres[claimed.mean(axis=0) <= _CLAIMED]
+
+
+def _claim(embeddings: Floats, distances: Floats, outliers: Floats) -> Floats:
+    """Return distances (N, A), inf in the rows that an outliers prototype is nearest to."""
+    if not len(outliers):
+        return distances
+    claimed = (1 - (embeddings @ outliers.T).max(axis=1)) < distances.min(axis=1)
+    return np.where(claimed[:, None], np.float32(np.inf), distances)
+
+
+def _assemble(
+    gallery: EmbeddedCrops,
+    kept: NDArray[np.bool_],
+    prototypes: list[Floats],
+    outliers: Floats,
+    thresholds: Thresholds,
+    source: str,
+    embedder_sha256: str,
+    seq: int,
+    created: str,
+) -> tuple[ClassMeans, MeansReport]:
+    crops = gallery.crops
+    sums = np.zeros((len(crops.animals), gallery.embeddings.shape[1]), np.float64)
+    np.add.at(sums, crops.labels[kept], gallery.embeddings[kept].astype(np.float64))
+    counts = np.bincount(crops.labels[kept], minlength=len(crops.animals)).astype(np.int64)
+    sizes = [len(own) for own in prototypes]
+    owner = np.repeat(np.arange(len(sizes)), sizes).tolist() + [OUTLIERS] * len(outliers)
+    calibration = {"source": source, **thresholds.record, "outliers": len(outliers)}
+    header = MeansHeader(
+        seq=seq, embedder_sha256=embedder_sha256, created=created, calibration=calibration
+    )
+    means = ClassMeans(
+        crops.animals,
+        np.concatenate([*prototypes, outliers]).astype(np.float32),
+        np.array(owner, np.int32),
+        sums,
+        counts,
+        thresholds.threshold,
+        float(np.float32(thresholds.margin)),
+        header,
+    )
+    dropped = tuple(path for path, keep in zip(crops.paths, kept, strict=True) if not keep)
+    return means, MeansReport(dropped, dict(zip(crops.animals, sizes, strict=True)), calibration)

@@ -1,0 +1,165 @@
+"""From held-out distances to thresholds and margin: who is refused, and how far that may go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.vision.types import Floats
+
+# An animal's own spread weighs as much as the herd's once it has been seen in so many sessions.
+_HERD_SESSIONS = 4
+_SPREAD_LIMITS = (0.7, 1.5)
+_MARGINS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12)
+_CANDIDATES = 400
+_UNCALIBRATED = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Thresholds:
+    """threshold: float32 (A,) cosine distances. margin: least lead over the second best animal.
+
+    record: how they were chosen and what they reached, for the means' header.
+    """
+
+    threshold: Floats
+    margin: float
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """Queries as matching sees them: nearest distance (Q,), lead over the second, named right."""
+
+    nearest: Floats
+    lead: Floats
+    right: NDArray[np.bool_]
+
+
+def calibrate(
+    distances: Floats,
+    labels: NDArray[np.int32],
+    sessions: Sequence[str],
+    *,
+    negatives: Floats | None = None,
+    precision: float = 0.97,
+    accept: float = 0.95,
+) -> Thresholds:
+    """Choose one threshold and one margin for the herd, then a threshold for each animal.
+
+    distances: cosine distances float32 (Q, A) of held-out queries to each animal's best prototype,
+    inf in a row that an outliers prototype claims. labels, sessions: (Q,). negatives: distances
+    (M, A) of crops that show none of the animals.
+
+    Every query is asked twice: as it is, and as a stranger with its own animal struck from the
+    herd. Among pairs that keep at least `accept` of the rightly named queries and name with at
+    least `precision` (strangers and negatives included), the pair with the best balance of known
+    accepted and strangers refused is taken. Where no pair reaches the precision, it gives way and
+    the record says so. Each animal's threshold then follows its own spread, shrunk to the herd's
+    where it has few sessions, and still takes `accept` of its own rightly named queries.
+    """
+    animals = distances.shape[1]
+    known = _ask(distances, labels)
+    if not known.right.any():
+        record = {"source": "none", "threshold": _UNCALIBRATED, "margin": 0.0}
+        return Thresholds(np.full(animals, _UNCALIBRATED, np.float32), 0.0, record)
+    struck = distances.copy()
+    struck[np.arange(len(labels)), labels] = np.inf
+    strangers = _ask(struck if negatives is None else np.concatenate([struck, negatives]), None)
+    threshold, margin = _choose(known, strangers, precision, accept)
+    per_animal = _per_animal(known, labels, sessions, animals, threshold, accept)
+    named = np.argmin(distances, axis=1)
+    passed = (known.nearest <= per_animal[named]) & (known.lead >= margin)
+    taken = (strangers.nearest <= threshold) & (strangers.lead >= margin)
+    right = int((passed & known.right).sum())
+    record = {
+        "threshold": threshold,
+        "margin": margin,
+        "precision_wanted": precision,
+        "precision": right / max(1, int(passed.sum() + taken.sum())),
+        "accepted": right / int(known.right.sum()),
+        "strangers_refused": float(1 - taken.mean()),
+        "queries": len(labels),
+        "negatives": 0 if negatives is None else len(negatives),
+    }
+    return Thresholds(per_animal, margin, record)
+
+
+def _ask(distances: Floats, labels: NDArray[np.int32] | None) -> _Asked:
+    best = np.argmin(distances, axis=1)
+    if distances.shape[1] > 1:
+        two = np.partition(distances, 1, axis=1)[:, :2]
+    else:
+        two = np.column_stack([distances[:, 0], np.full(len(distances), np.inf)])
+    nearest, second = two[:, 0], two[:, 1]
+    possible = np.isfinite(nearest)
+    lead = np.where(possible, second - np.where(possible, nearest, 0), -np.inf)
+    right = np.zeros(len(distances), bool) if labels is None else (best == labels) & possible
+    return _Asked(nearest.astype(np.float32), lead.astype(np.float32), right)
+
+
+def _choose(
+    known: _Asked, strangers: _Asked, precision: float, accept: float
+) -> tuple[float, float]:
+    everything = np.concatenate([known.nearest, strangers.nearest])
+    everything = np.unique(everything[np.isfinite(everything)])
+    steps = np.linspace(0, len(everything) - 1, min(_CANDIDATES, len(everything)))
+    candidates = everything[np.round(steps).astype(int)]
+    # The middle between neighbours, and a little beyond the last.
+    candidates = np.append((candidates[1:] + candidates[:-1]) / 2, candidates[-1] + 1e-3)
+    rows = []
+    for margin in _MARGINS:
+        right = _accepted(known, known.right, candidates, margin)
+        wrong = _accepted(known, ~known.right, candidates, margin)
+        strange = _accepted(strangers, np.ones(len(strangers.lead), bool), candidates, margin)
+        share = right / known.right.sum()
+        exact = right / np.maximum(right + wrong + strange, 1)
+        balance = share + 1 - strange / max(1, len(strangers.lead))
+        rows.append(np.stack([candidates, np.full(len(candidates), margin), share, exact, balance]))
+    table = np.concatenate(rows, axis=1)
+    kept = table[:, table[2] >= min(accept, table[2].max())]
+    exact = kept[:, kept[3] >= precision]
+    if exact.shape[1]:
+        best = exact[:, exact[4] >= exact[4].max() - 1e-9]
+    else:
+        best = kept[:, kept[3] >= kept[3].max() - 1e-9]
+    margin = best[1].min()
+    # Where a whole stretch is equally good, its middle is the safest.
+    equal = best[0][best[1] == margin]
+    return float((equal.min() + equal.max()) / 2), float(margin)
+
+
+def _accepted(
+    asked: _Asked, rows: NDArray[np.bool_], candidates: Floats, margin: float
+) -> NDArray[np.int64]:
+    """Return how many of `rows` each candidate threshold (T,) accepts."""
+    nearest = np.sort(asked.nearest[rows & (asked.lead >= margin)])
+    return np.searchsorted(nearest, candidates, side="right")
+
+
+def _per_animal(
+    known: _Asked,
+    labels: NDArray[np.int32],
+    sessions: Sequence[str],
+    animals: int,
+    threshold: float,
+    accept: float,
+) -> Floats:
+    per_animal = np.full(animals, threshold, np.float64)
+    herd_spread = max(float(np.quantile(known.nearest[known.right], 0.8)), 1e-6)
+    names = np.array(sessions, dtype=np.str_)
+    for animal in range(animals):
+        rows = known.right & (labels == animal)
+        if not rows.any():
+            continue
+        own = known.nearest[rows]
+        count = len(set(names[rows]))
+        spread = np.clip(np.quantile(own, 0.8) / herd_spread, *_SPREAD_LIMITS)
+        weight = count / (count + _HERD_SESSIONS)
+        shrunk = threshold * ((1 - weight) + weight * spread)
+        per_animal[animal] = max(shrunk, float(np.quantile(own, accept)))
+    return per_animal.astype(np.float32)
