@@ -99,7 +99,7 @@ class TrainingRecord(_Strict):
 
 
 class Manifest(_Strict):
-    """The whole of `manifest.json`."""
+    """The whole of `manifest.json`. detector: None in a bundle that only names crops."""
 
     schema: int
     id: Sha256
@@ -107,7 +107,7 @@ class Manifest(_Strict):
     created: str
     min_agent: str
     files: dict[FileName, FileEntry]
-    detector: DetectorSpec
+    detector: DetectorSpec | None
     embedder: EmbedderSpec
     means: MeansSpec
     self_test: SelfTestSpec

@@ -1,0 +1,135 @@
+"""A bundle as a device uses it: verified, loaded, and proven by its golden self-test."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import BundleError
+from edge.identity.means import ClassMeans, load_means
+from edge.release.manifest import MANIFEST_NAME, Manifest, decode_manifest, verify_files
+from edge.vision.detector import Detector
+from edge.vision.embedder import Embedder
+from edge.vision.runtime import open_model
+from edge.vision.types import Floats
+
+DETECTOR_NAME = "detector.tflite"
+EMBEDDER_NAME = "embedder.tflite"
+MEANS_NAME = "means.npz"
+SELFTEST_NAME = "selftest.npz"
+_REQUIRED = (EMBEDDER_NAME, MEANS_NAME, SELFTEST_NAME)
+_MAX_MANIFEST_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """Loaded models and means. detector: None in a bundle that only names crops.
+
+    backend: what the models run on, in words.
+    """
+
+    directory: Path
+    manifest: Manifest
+    detector: Detector | None
+    embedder: Embedder
+    means: ClassMeans
+    backend: str
+
+
+def load_bundle(directory: Path, *, threads: int = 2) -> Bundle:
+    """Verify every file of a bundle, load it, and run its self-test on this machine.
+
+    threads: of one inference. Raises BundleError, one line that names the file, for anything
+    missing, truncated, altered, of another kind, or answering wrongly here.
+    """
+    manifest = read_manifest(directory)
+    names = manifest.files.keys()
+    wanted = _REQUIRED if manifest.detector is None else (DETECTOR_NAME, *_REQUIRED)
+    for name in wanted:
+        if name not in names:
+            raise BundleError(f"{directory / MANIFEST_NAME}: does not list {name}; export it again")
+    verify_files(directory, manifest)
+    spec = manifest.embedder
+    if manifest.files[EMBEDDER_NAME].sha256 != spec.sha256:
+        raise BundleError(f"{directory / EMBEDDER_NAME}: is not the embedder the manifest describes")
+    means = load_means(directory / MEANS_NAME)
+    check_means(means, manifest, directory / MEANS_NAME)
+    model = open_model(directory / EMBEDDER_NAME, threads)
+    embedder = Embedder(model, spec)
+    run_self_test(directory / SELFTEST_NAME, embedder, manifest.self_test.cosine_floor)
+    detector = None
+    if manifest.detector is not None:
+        detector = Detector(open_model(directory / DETECTOR_NAME, threads), manifest.detector)
+    return Bundle(directory, manifest, detector, embedder, means, model.backend)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read a bundle's manifest; BundleError for a folder that holds none."""
+    path = directory / MANIFEST_NAME
+    if not directory.is_dir():
+        raise BundleError(f"{directory}: no such bundle folder")
+    try:
+        if path.stat().st_size > _MAX_MANIFEST_BYTES:
+            raise BundleError(f"{path}: larger than any manifest should be")
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise BundleError(f"{path}: missing; is {directory} a bundle?") from error
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+    return decode_manifest(data, str(path))
+
+
+def check_means(means: ClassMeans, manifest: Manifest, where: Path) -> None:
+    """Raise BundleError for class means that were not made by this bundle's embedder."""
+    if means.header.embedder_sha256 != manifest.embedder.sha256:
+        raise BundleError(
+            f"{where}: made by another embedder "
+            f"({means.header.embedder_sha256[:12] or 'unnamed'}, this one is "
+            f"{manifest.embedder.sha256[:12]}); build the means again with this bundle"
+        )
+    if means.dimension != manifest.embedder.dimension:
+        raise BundleError(
+            f"{where}: prototypes of dimension {means.dimension}, the embedder's is "
+            f"{manifest.embedder.dimension}"
+        )
+    if not means.animals:
+        raise BundleError(f"{where}: holds no animals")
+
+
+def save_self_test(crops: NDArray[np.uint8], embeddings: Floats, path: Path) -> None:
+    """Write golden crops (K, S, S, 3) and the embeddings (K, D) the trainer's machine gave."""
+    np.savez_compressed(path, crops=crops, embeddings=embeddings.astype(np.float32))
+
+
+def run_self_test(path: Path, embedder: Embedder, cosine_floor: float) -> float:
+    """Return the lowest cosine between this device's golden embeddings and the trainer's.
+
+    Raises BundleError when it is below the floor: runtimes exist whose int8 answers are wrong on
+    some processors, and such a device would name animals at random.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            crops, golden = archive["crops"], archive["embeddings"]
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{path}: not a self-test file: {error}") from error
+    size, dimension = embedder.size, embedder.dimension
+    if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (size, size, 3):
+        raise BundleError(
+            f"{path}: crops are {crops.dtype} {crops.shape}, expected uint8 (K, {size}, {size}, 3)"
+        )
+    if not len(crops) or golden.shape != (len(crops), dimension):
+        raise BundleError(
+            f"{path}: embeddings are {golden.shape}, expected ({len(crops)}, {dimension})"
+        )
+    lowest = float(np.sum(embedder.embed(crops) * golden, axis=1).min())
+    # A NaN must fail too, so the question is not whether it is below.
+    if not lowest >= cosine_floor:
+        raise BundleError(
+            f"{path}: this device's embeddings are at cosine {lowest:.3f} to the trainer's, at "
+            f"least {cosine_floor:g} is wanted; its TFLite runtime answers wrongly here"
+        )
+    return lowest

@@ -1,0 +1,179 @@
+"""Recipes: YAML files that say how a bundle is made. Strict: an unknown key is refused by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import yaml
+
+from edge.errors import UsageError
+from trainer.detection.train import DetectorOptions
+from trainer.embedding.train import EmbedderOptions
+from trainer.means import MeansOptions
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+
+
+class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every recipe section: immutable, unknown keys refused."""
+
+
+class CropsSource(_Strict):
+    """Crops folders, relative to `--data`.
+
+    train: also gives the class means and, by whole sessions, `held_out` of it the validation.
+    test: other sessions of the same animals. unknown: animals that are not in `train`.
+    newcomer_gallery, newcomer_query: animals to enrol without training, and their other sessions;
+    without `unknown`, the queries serve as unknown animals before they are enrolled.
+    """
+
+    train: str = "train"
+    test: str | None = None
+    unknown: str | None = None
+    newcomer_gallery: str | None = None
+    newcomer_query: str | None = None
+    held_out: Share = 0.2
+
+
+class FramesSource(_Strict):
+    """COCO annotations, relative to `--data`. test: another file, else `held_out` by session."""
+
+    train: str = "annotations.json"
+    test: str | None = None
+    held_out: Share = 0.2
+
+
+class HerdSource(_Strict):
+    """A simulated herd instead of `--data`.
+
+    animals: in the pen that the bundle will know. other_pens: further pens of as many animals, for
+    training only. unknown_animals: in a pen for the open-set test and the newcomers.
+    sessions: stretches of time of each light and camera for training; one more is the test.
+    frames: of each session and camera, at `fps` a second.
+    """
+
+    animals: Positive = 16
+    other_pens: Annotated[int, msgspec.Meta(ge=0)] = 2
+    unknown_animals: Annotated[int, msgspec.Meta(ge=2)] = 8
+    sessions: Annotated[int, msgspec.Meta(ge=2)] = 2
+    frames: Positive = 40
+    fps: Annotated[float, msgspec.Meta(gt=0)] = 0.5
+    held_out: Share = 0.2
+
+
+class Clip(_Strict):
+    """A video of the simulated herd with its truth, for demonstrations: no training frame in it."""
+
+    frames: Positive = 360
+    fps: Annotated[float, msgspec.Meta(gt=0)] = 12.0
+    light: typing.Literal["day", "dusk", "night"] = "day"
+    camera: Annotated[int, msgspec.Meta(ge=1, le=2)] = 1
+    name: str = "pen"
+
+
+class Data(_Strict):
+    """Where images come from: a simulated herd, or folders under `--data`."""
+
+    crops: CropsSource | None = None
+    frames: FramesSource | None = None
+    herd: HerdSource | None = None
+
+
+class Recipe(_Strict):
+    """The whole file. weights: "imagenet" to download; `--weights` overrides it. seq: of the bundle."""
+
+    name: str
+    data: Data
+    seed: int = 0
+    seq: Annotated[int, msgspec.Meta(ge=0)] = 1
+    weights: str | None = None
+    embedder: dict[str, Any] = msgspec.field(default_factory=dict)
+    detector: dict[str, Any] | None = None
+    means: dict[str, Any] = msgspec.field(default_factory=dict)
+    clip: Clip | None = None
+
+    def embedder_options(self, weights: Path | None) -> EmbedderOptions:
+        """Return the embedder's options; weights: a local file that overrides the recipe's."""
+        extra = {"weights": weights or self.weights, "seed": self.seed}
+        return _options(EmbedderOptions, self.embedder, "embedder", extra)
+
+    def detector_options(self, weights: Path | None) -> DetectorOptions | None:
+        """Return the detector's options, or None in a recipe without a detector."""
+        if self.detector is None:
+            return None
+        extra = {"weights": weights or self.weights, "seed": self.seed}
+        return _options(DetectorOptions, self.detector, "detector", extra)
+
+    def means_options(self) -> MeansOptions:
+        """Return how class means are made."""
+        return _options(MeansOptions, self.means, "means", {"seed": self.seed})
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a recipe; UsageError names the file and the key that is wrong."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        recipe = msgspec.convert(raw, type=Recipe)
+        if recipe.data.herd is None and recipe.data.crops is None:
+            raise UsageError("`data` needs `herd`, or `crops` (and `frames` for a detector)")
+        if recipe.data.herd is not None and (recipe.data.crops or recipe.data.frames):
+            raise UsageError("`data` takes either `herd` or `crops` and `frames`")
+        if recipe.clip is not None and recipe.data.herd is None:
+            raise UsageError("`clip` needs a simulated herd (`data.herd`)")
+        if recipe.detector is not None and not (recipe.data.herd or recipe.data.frames):
+            raise UsageError("`detector` needs `data.frames` to train on")
+        # Unknown keys and wrong types of the options are told before anything is read.
+        recipe.embedder_options(None)
+        recipe.detector_options(None)
+        recipe.means_options()
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such recipe") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: not valid YAML: {error}") from error
+    except (msgspec.ValidationError, UsageError) as error:
+        raise UsageError(f"{path}: {error}") from error
+    return recipe
+
+
+def _options(kind: type[Any], given: dict[str, Any], where: str, extra: dict[str, Any]) -> Any:
+    """Return the options dataclass `kind` made from a recipe's section."""
+    try:
+        values = msgspec.convert(given, type=_strict_twin(kind, frozenset(extra)))
+    except msgspec.ValidationError as error:
+        raise UsageError(f"in `{where}`: {error}") from error
+    return _rebuild(kind, values, extra)
+
+
+def _strict_twin(kind: type[Any], leave_out: frozenset[str] = frozenset()) -> type[msgspec.Struct]:
+    """Return a Struct with the fields of an options dataclass that refuses unknown keys."""
+    hints = typing.get_type_hints(kind)
+    fields: list[Any] = []
+    for field in dataclasses.fields(kind):
+        if field.name in leave_out:
+            continue
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            hint = _strict_twin(typing.cast("type[Any]", hint))
+        # UNSET keeps the dataclass's own default the only one.
+        fields.append((field.name, hint | msgspec.UnsetType, msgspec.UNSET))
+    return msgspec.defstruct(kind.__name__, fields, forbid_unknown_fields=True, kw_only=True)
+
+
+def _rebuild(kind: type[Any], values: msgspec.Struct, extra: dict[str, Any]) -> Any:
+    hints = typing.get_type_hints(kind)
+    given: dict[str, Any] = dict(extra)
+    for name in values.__struct_fields__:
+        value = getattr(values, name)
+        if value is msgspec.UNSET:
+            continue
+        given[name] = (
+            _rebuild(hints[name], value, {}) if isinstance(value, msgspec.Struct) else value
+        )
+    return kind(**given)

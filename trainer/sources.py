@@ -1,0 +1,257 @@
+"""From a recipe's `data` section to crops and frames, split so that no session is on two sides."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from edge.errors import DataError, UsageError
+from trainer.data.crops import CropSet, check_trainable, read_crops
+from trainer.data.frames import FrameSet, read_coco
+from trainer.data.herd import HerdOptions, SessionPlan, simulate
+from trainer.data.splits import split_by_session
+from trainer.progress import Report, silent
+from trainer.recipe import CropsSource, FramesSource, HerdSource, Recipe
+
+TEST_SEED = 9_000
+CLIP_SEED = 9_500
+_LIGHTS = ("day", "dusk", "night")
+_CAMERAS = (1, 2)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CropData:
+    """Crops by what they are for.
+
+    fit: to train on. herd: the animals of `fit` that the class means shall hold. held_out: other
+    sessions of those. test: sessions kept aside, or None. unknown, newcomer_*: animals that are
+    not in `fit`, or None.
+    """
+
+    fit: CropSet
+    herd: CropSet
+    held_out: CropSet
+    test: CropSet | None = None
+    unknown: CropSet | None = None
+    newcomer_gallery: CropSet | None = None
+    newcomer_query: CropSet | None = None
+
+    def all_paths(self) -> list[Path]:
+        """Return every image file, in a fixed order."""
+        sets = (
+            self.fit,
+            self.held_out,
+            self.test,
+            self.unknown,
+            self.newcomer_gallery,
+            self.newcomer_query,
+        )
+        return [path for crops in sets if crops is not None for path in crops.paths]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameData:
+    """Frames by what they are for, by whole sessions."""
+
+    fit: FrameSet
+    held_out: FrameSet
+    test: FrameSet | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingData:
+    """All that one run reads. digest: SHA-256 over names and bytes of the files."""
+
+    crops: CropData
+    frames: FrameData | None
+    digest: str
+
+
+def load_data(recipe: Recipe, data: Path | None, work: Path, report: Report) -> TrainingData:
+    """List the images of a recipe; a simulated herd is drawn into `work` first.
+
+    data: the folder that the recipe's paths are relative to. Raises DataError for what cannot be
+    trained on, UsageError without a folder where one is needed.
+    """
+    if recipe.data.herd is not None:
+        crops, frames = _herd(recipe.data.herd, recipe, work, report)
+    else:
+        if data is None:
+            raise UsageError(f"recipe {recipe.name!r} needs --data DIR, the folder of its images")
+        if not data.is_dir():
+            raise UsageError(f"{data}: no such folder (--data)")
+        if recipe.data.crops is None:
+            raise UsageError(f"recipe {recipe.name!r} names no crops")
+        crops = _crops(recipe.data.crops, data, recipe.seed)
+        frames = None
+        if recipe.data.frames is not None and recipe.detector is not None:
+            frames = _frames(recipe.data.frames, data, recipe.seed)
+    check_trainable(crops.fit)
+    if not len(crops.held_out):
+        raise DataError(
+            "no session can be held out for validation: every animal has crops of one session "
+            "only; name files <session>_<frame>.jpg and give each animal at least two sessions"
+        )
+    paths = crops.all_paths()
+    if frames is not None:
+        paths += [path for part in (frames.fit, frames.held_out) for path in part.paths]
+    return TrainingData(crops, frames, _digest(paths))
+
+
+def herd_options(recipe: Recipe) -> HerdOptions:
+    """Return the pen whose animals the bundle will know; all its sessions share it."""
+    source = recipe.data.herd
+    if source is None:
+        raise UsageError(f"recipe {recipe.name!r} simulates no herd")
+    return HerdOptions(animals=source.animals, seed=recipe.seed, fps=source.fps, video=False)
+
+
+def _crops(source: CropsSource, data: Path, seed: int) -> CropData:
+    train = read_crops(data / source.train)
+    check_trainable(train)
+    fit, held_out = split_by_session(train, source.held_out, seed)
+    gallery = read_crops(data / source.newcomer_gallery) if source.newcomer_gallery else None
+    query = read_crops(data / source.newcomer_query) if source.newcomer_query else None
+    unknown = read_crops(data / source.unknown) if source.unknown else query
+    test = read_crops(data / source.test) if source.test else None
+    for name, crops in (("test", test), ("newcomer query", query)):
+        known = set((gallery if crops is query and gallery else train).animals)
+        strangers = sorted(set(crops.animals) - known) if crops else []
+        if strangers:
+            raise DataError(f"{name} animal {strangers[0]!r} has no crops to know it from")
+    return CropData(fit, fit, held_out, test, unknown, gallery, query)
+
+
+def _frames(source: FramesSource, data: Path, seed: int) -> FrameData:
+    train = read_coco(data / source.train)
+    test = read_coco(data / source.test) if source.test else None
+    fit, held_out = _split_frames(train, source.held_out, seed)
+    return FrameData(fit, held_out, test)
+
+
+def _split_frames(frames: FrameSet, fraction: float, seed: int) -> tuple[FrameSet, FrameSet]:
+    """Hold out about `fraction` of the frames by whole sessions; one session is cut at its end."""
+    names = np.array(frames.sessions, dtype=np.str_)
+    sessions = np.unique(names)
+    held = np.zeros(len(names), bool)
+    if len(sessions) == 1:
+        held[len(names) - max(1, round(fraction * len(names))) :] = True
+    else:
+        for session in np.random.default_rng(seed).permutation(sessions)[:-1]:
+            if held.sum() >= fraction * len(names):
+                break
+            held |= names == session
+    return frames.select(~held), frames.select(held)
+
+
+def _herd(
+    source: HerdSource, recipe: Recipe, work: Path, report: Report
+) -> tuple[CropData, FrameData]:
+    """Draw the pens: the herd's own, others to learn from, and strangers."""
+    own = herd_options(recipe)
+    pens: list[tuple[str, HerdOptions]] = [
+        ("herd", _with_sessions(own, source, range(source.sessions))),
+        ("test", _with_sessions(own, source, [TEST_SEED])),
+    ]
+    for number in range(1, source.other_pens + 1):
+        options = HerdOptions(
+            animals=source.animals,
+            seed=recipe.seed + 100 * number,
+            fps=source.fps,
+            video=False,
+            first_number=source.animals * number + 1,
+        )
+        pens.append((f"other{number}", _with_sessions(options, source, range(source.sessions))))
+    strangers = HerdOptions(
+        animals=source.unknown_animals,
+        seed=recipe.seed + 50,
+        fps=source.fps,
+        video=False,
+        first_number=source.animals * (source.other_pens + 1) + 1,
+    )
+    pens.append(("strangers", _with_sessions(strangers, source, [0, TEST_SEED])))
+    for number, (name, options) in enumerate(pens):
+        simulate(work / name, options, _part(report, number, len(pens), name))
+
+    herd = read_crops(work / "herd" / "crops")
+    others = [read_crops(work / f"other{n}" / "crops") for n in range(1, source.other_pens + 1)]
+    herd_fit, held_out = split_by_session(herd, source.held_out, recipe.seed)
+    strange = read_crops(work / "strangers" / "crops")
+    late = np.array([session.endswith(f"-{TEST_SEED}") for session in strange.sessions])
+    crops = CropData(
+        _joined([herd_fit, *others]),
+        herd_fit,
+        held_out,
+        read_crops(work / "test" / "crops"),
+        strange.select(late),
+        strange.select(~late).without_empty(),
+        strange.select(late).without_empty(),
+    )
+    trained = [read_coco(work / name / "annotations.json") for name, _ in pens if name != "test"]
+    fit, frames_held = _split_frames(_joined_frames(trained), source.held_out, recipe.seed)
+    return crops, FrameData(fit, frames_held, read_coco(work / "test" / "annotations.json"))
+
+
+def _with_sessions(options: HerdOptions, source: HerdSource, seeds: Iterable[int]) -> HerdOptions:
+    plans = [
+        SessionPlan(
+            name=f"cam{camera}-{light}-{seed}",
+            camera=camera,
+            light=light,  # type: ignore[arg-type]
+            seed=1000 * index + seed,
+            frames=source.frames,
+        )
+        for seed in seeds
+        for index, light in enumerate(_LIGHTS)
+        for camera in _CAMERAS
+    ]
+    return replace(options, sessions=tuple(plans), frames=source.frames)
+
+
+def _part(report: Report, number: int, count: int, name: str) -> Report:
+    """Return a Report that fills its share of one bar."""
+    if report is silent:
+        return silent
+
+    def inner(done: int, total: int, note: str = "") -> None:
+        share = done / max(1, total)
+        report(round(1000 * (number + share) / count), 1000, f"pen {name}")
+
+    return inner
+
+
+def _joined(parts: list[CropSet]) -> CropSet:
+    """Return the crops of several pens, whose animals have ids of their own."""
+    animals = tuple(sorted({animal for part in parts for animal in part.names()}))
+    index = {animal: label for label, animal in enumerate(animals)}
+    labels = np.array([index[name] for part in parts for name in part.names()], np.int32)
+    return CropSet(
+        tuple(path for part in parts for path in part.paths),
+        animals,
+        labels,
+        # Two pens' sessions of the same name are not one stretch of time.
+        tuple(f"{n}/{session}" for n, part in enumerate(parts) for session in part.sessions),
+    )
+
+
+def _joined_frames(parts: list[FrameSet]) -> FrameSet:
+    return FrameSet(
+        paths=tuple(path for part in parts for path in part.paths),
+        boxes=tuple(boxes for part in parts for boxes in part.boxes),
+        classes=tuple(classes for part in parts for classes in part.classes),
+        sessions=tuple(f"{n}/{name}" for n, part in enumerate(parts) for name in part.sessions),
+        class_names=parts[0].class_names,
+    )
+
+
+def _digest(paths: list[Path]) -> str:
+    """Return a hash of the images: their last two folders, names and bytes."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update("/".join(path.parts[-3:]).encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
