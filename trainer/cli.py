@@ -56,7 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument(
         "--frames", type=int, default=240, metavar="N", help="of each light and camera"
     )
-    simulate.add_argument("--seed", type=int, default=0, metavar="S", help="another seed: another herd")
+    simulate.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="another seed: another herd"
+    )
     simulate.add_argument(
         "--sprites", type=Path, metavar="CROPS", help="real coats: a folder of crops per animal"
     )
@@ -112,7 +114,9 @@ def _print_summary(metrics: dict[str, object], out: Path) -> None:
         if isinstance(figures, dict):
             for name in names:
                 value = figures.get(name)
-                text = "-" if value is None else f"{value:.3f}" if isinstance(value, float) else value
+                text = (
+                    "-" if value is None else f"{value:.3f}" if isinstance(value, float) else value
+                )
                 table.add_row(f"{part} {name}", str(text))
     console = Console()
     console.print(table)

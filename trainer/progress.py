@@ -20,7 +20,8 @@ from rich.progress import (
 class Report(Protocol):
     """Called with how many steps are done, of how many, and what is worth showing beside them."""
 
-    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Say that `done` of `total` steps are done."""
 
 
 def silent(done: int, total: int, note: str = "") -> None:
@@ -29,7 +30,7 @@ def silent(done: int, total: int, note: str = "") -> None:
 
 @contextmanager
 def progress_bar(title: str, console: Console) -> Iterator[Report]:
-    """Yield a Report that draws one bar on `console`; without a terminal, only its end is printed."""
+    """Yield a Report that draws one bar on `console`; elsewhere than a terminal, only its end."""
     columns = (
         TextColumn("{task.description:<22}"),
         BarColumn(bar_width=28),

@@ -85,7 +85,7 @@ class Data(_Strict):
 
 
 class Recipe(_Strict):
-    """The whole file. weights: "imagenet" to download; `--weights` overrides it. seq: of the bundle."""
+    """The whole file. weights: "imagenet" to download; `--weights` overrides it. seq: bundle's."""
 
     name: str
     data: Data

@@ -55,7 +55,9 @@ def load_bundle(directory: Path, *, threads: int = 2) -> Bundle:
     verify_files(directory, manifest)
     spec = manifest.embedder
     if manifest.files[EMBEDDER_NAME].sha256 != spec.sha256:
-        raise BundleError(f"{directory / EMBEDDER_NAME}: is not the embedder the manifest describes")
+        raise BundleError(
+            f"{directory / EMBEDDER_NAME}: is not the embedder the manifest describes"
+        )
     means = load_means(directory / MEANS_NAME)
     check_means(means, manifest, directory / MEANS_NAME)
     model = open_model(directory / EMBEDDER_NAME, threads)
@@ -125,6 +127,8 @@ def run_self_test(path: Path, embedder: Embedder, cosine_floor: float) -> float:
         raise BundleError(
             f"{path}: embeddings are {golden.shape}, expected ({len(crops)}, {dimension})"
         )
+    if not np.allclose(np.linalg.norm(golden, axis=1), 1, atol=1e-3):
+        raise BundleError(f"{path}: the golden embeddings are not unit vectors; export it again")
     lowest = float(np.sum(embedder.embed(crops) * golden, axis=1).min())
     # A NaN must fail too, so the question is not whether it is below.
     if not lowest >= cosine_floor:

@@ -26,7 +26,7 @@ class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Base of every manifest struct: immutable, unknown fields refused."""
 
 
-class FileEntry(_Strict):
+class FileEntry(_Strict, frozen=True):
     """One file of the bundle: hash, size in bytes, and what it is for."""
 
     sha256: Sha256
@@ -34,7 +34,7 @@ class FileEntry(_Strict):
     role: str
 
 
-class DetectorSpec(_Strict):
+class DetectorSpec(_Strict, frozen=True):
     """How to feed the detector and read it.
 
     input_shape: (1, height, width, 3). real value of a pixel = pixel * pixel_scale + pixel_offset.
@@ -59,7 +59,7 @@ class DetectorSpec(_Strict):
             raise ValueError("detector outputs must name boxes, scores, classes and count")
 
 
-class EmbedderSpec(_Strict):
+class EmbedderSpec(_Strict, frozen=True):
     """How to feed the embedder. real value of a pixel = pixel * pixel_scale + pixel_offset."""
 
     sha256: Sha256
@@ -73,7 +73,7 @@ class EmbedderSpec(_Strict):
     tap: str
 
 
-class MeansSpec(_Strict):
+class MeansSpec(_Strict, frozen=True):
     """What the class means in the bundle hold, and which embedder they belong to."""
 
     animals: Whole
@@ -81,13 +81,13 @@ class MeansSpec(_Strict):
     embedder_sha256: Sha256
 
 
-class SelfTestSpec(_Strict):
+class SelfTestSpec(_Strict, frozen=True):
     """The golden self-test: lowest cosine between this device's embeddings and the trainer's."""
 
     cosine_floor: Fraction
 
 
-class TrainingRecord(_Strict):
+class TrainingRecord(_Strict, frozen=True):
     """Where the bundle came from, so that it can be made again."""
 
     recipe: dict[str, Any]
@@ -98,7 +98,7 @@ class TrainingRecord(_Strict):
     metrics: dict[str, Any]
 
 
-class Manifest(_Strict):
+class Manifest(_Strict, frozen=True):
     """The whole of `manifest.json`. detector: None in a bundle that only names crops."""
 
     schema: int

@@ -55,4 +55,5 @@ class Embedder:
         for row, crop in enumerate(crops):
             embeddings[row] = self._model.invoke(self._table[crop][None])[self._output][0]
         norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        return np.divide(embeddings, norms, out=np.zeros_like(embeddings), where=norms > 0)
+        np.divide(embeddings, norms, out=embeddings, where=norms > 0)
+        return embeddings

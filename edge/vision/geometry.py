@@ -18,7 +18,7 @@ Colour = tuple[int, int, int]
 def box_areas(boxes: Floats) -> Floats:
     """Return the areas (N,) of boxes (N, 4); an inverted box has none."""
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
-    return (sides[:, 0] * sides[:, 1]).astype(np.float32)
+    return np.asarray(sides[:, 0] * sides[:, 1], np.float32)
 
 
 def intersection_matrix(a: Floats, b: Floats) -> Floats:
@@ -26,14 +26,16 @@ def intersection_matrix(a: Floats, b: Floats) -> Floats:
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     sides = np.maximum(high - low, 0)
-    return (sides[..., 0] * sides[..., 1]).astype(np.float32)
+    return np.asarray(sides[..., 0] * sides[..., 1], np.float32)
 
 
 def iou_matrix(a: Floats, b: Floats) -> Floats:
-    """Return intersection over union (N, M) of boxes `a` (N, 4) and `b` (M, 4); 0 for empty ones."""
+    """Return intersection over union (N, M) of boxes (N, 4) and (M, 4); 0 for empty ones."""
     shared = intersection_matrix(a, b)
     union = box_areas(a)[:, None] + box_areas(b)[None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    ratios = np.zeros_like(shared)
+    np.divide(shared, union, out=ratios, where=union > 0)
+    return ratios
 
 
 def clip_boxes(boxes: Floats, width: float, height: float) -> Floats:
@@ -85,7 +87,9 @@ def letterbox(
     inner_width = min(width, max(1, round(source_width * scale)))
     inner_height = min(height, max(1, round(source_height * scale)))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    inner = cv2.resize(image, (inner_width, inner_height), interpolation=method)
+    inner = np.asarray(
+        cv2.resize(image, (inner_width, inner_height), interpolation=method), np.uint8
+    )
     left, top = (width - inner_width) // 2, (height - inner_height) // 2
     if (inner_width, inner_height) == (width, height):
         target = inner

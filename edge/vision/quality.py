@@ -45,7 +45,7 @@ def covered_fractions(boxes: Floats) -> Floats:
         return np.zeros(len(boxes), np.float32)
     shared = intersection_matrix(boxes, boxes)
     np.fill_diagonal(shared, 0)
-    return (shared.max(axis=1) / np.maximum(box_areas(boxes), 1e-6)).astype(np.float32)
+    return np.asarray(shared.max(axis=1) / np.maximum(box_areas(boxes), 1e-6), np.float32)
 
 
 def sharpness(crop: Image) -> float:

@@ -1,4 +1,4 @@
-"""One small interface over the TFLite runtimes: ai-edge-litert, or tflite-runtime on old set-ups."""
+"""One small interface over the TFLite runtimes: ai-edge-litert, or the older tflite-runtime."""
 
 from __future__ import annotations
 

@@ -159,5 +159,3 @@ def _png(figure: Any) -> bytes:
     figure.savefig(buffer, format="png", dpi=_DPI)
     plt.close(figure)
     return buffer.getvalue()
-
-

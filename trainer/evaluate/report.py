@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+from edge.identity.matching import distances_to_animals
 
 from edge.files import write_atomically
-from edge.identity.matching import distances_to_animals
 from edge.identity.means import OUTLIERS
 from edge.vision.types import Image
 from trainer.data.crops import load_image, load_images
@@ -98,10 +98,22 @@ def _identity(inputs: ReportInputs) -> Iterable[str]:
     history = identity.trained.history
     animals = identity.means.animals
     yield f"<h2>Naming: {len(animals)} animals, {figures['crops']} {figures['split']} crops</h2>"
-    names = (
-        "macro_f1 accuracy rank1 rank5 auroc oscr baks baus coverage named_accuracy known_refused "
-        "unknown_refused newcomer_accuracy int8_macro_f1_drop"
-    ).split()
+    names = [
+        "macro_f1",
+        "accuracy",
+        "rank1",
+        "rank5",
+        "auroc",
+        "oscr",
+        "baks",
+        "baus",
+        "coverage",
+        "named_accuracy",
+        "known_refused",
+        "unknown_refused",
+        "newcomer_accuracy",
+        "int8_macro_f1_drop",
+    ]
     yield _table(("measure", "value"), [(name, figures[name]) for name in names])
     parity, poor = figures["parity"], figures["baselines"]
     yield (

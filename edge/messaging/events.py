@@ -1,0 +1,233 @@
+"""What is said over MQTT: one struct a payload, JSON, strict on reading.
+
+Times are RFC 3339 in UTC with milliseconds, or null while the device's clock cannot be trusted
+(`clock` is `unsynced` then); `boot` and `monotonic` order events all the same.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+
+from edge.errors import EarmarkError
+from edge.messaging.topics import ID_PATTERN
+
+SCHEMA = 1
+# A message that a broker will not take is resent for ever and blocks what is behind it.
+EVENT_LIMIT_BYTES = 16 * 1024
+# No payload of ours is larger; untrusted bytes beyond it are not even parsed.
+PAYLOAD_LIMIT_BYTES = 256 * 1024
+
+Id = Annotated[str, msgspec.Meta(pattern=ID_PATTERN)]
+Ulid = Annotated[str, msgspec.Meta(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$(?!\n)")]
+StreamId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$(?!\n)")]
+Token = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:+-]{1,64}$(?!\n)")]
+Text = Annotated[str, msgspec.Meta(max_length=500)]
+Timestamp = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$(?!\n)"
+    ),
+]
+Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Whole = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Box = tuple[Fraction, Fraction, Fraction, Fraction]
+SchemaVersion = Annotated[int, msgspec.Meta(ge=SCHEMA, le=SCHEMA)]
+Clock = Literal["synced", "unsynced"]
+Reason = Literal["unknown", "unsure", "crowded"]
+
+
+class PayloadError(EarmarkError):
+    """A payload that is not what its topic promises."""
+
+
+class _Payload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every payload: immutable, unknown fields refused."""
+
+
+class Sighting(_Payload):
+    """One event of one track of one camera; `(device, boot, camera, track)` names the sighting.
+
+    seq rises by one within a stream; deduplicate on (device, stream, seq). id: a ULID. Before the
+    outbox has stored the event, seq is 0 and id and stream are empty.
+    animal: null when nobody should be named, and reason then says why.
+    box: x1 y1 x2 y2 as fractions of the frame, monotonic: that frame's time in seconds, last_seen:
+    its wall time; all three of the last frame in which the animal was really seen.
+    confidence: the animal's share of the votes. distance, margin: cosine distance to the animal,
+    and how much farther the next one is. replayed: sent later than it happened.
+    """
+
+    schema: SchemaVersion
+    id: Ulid
+    seq: Positive
+    stream: StreamId
+    type: Literal["start", "update", "end"]
+    device: Id
+    camera: Id
+    track: Whole
+    animal: Id | None
+    reason: Reason | None
+    confidence: Fraction
+    distance: float | None
+    margin: float | None
+    votes: dict[Id, Whole]
+    box: Box
+    first_seen: Timestamp | None
+    last_seen: Timestamp | None
+    clock: Clock
+    boot: Token
+    monotonic: float
+    release: Token
+    means_seq: Whole
+    replayed: bool
+
+    def __post_init__(self) -> None:
+        if (self.animal is None) == (self.reason is None):
+            raise ValueError("either animal or reason must be null, and not both")
+
+
+class LastSeen(_Payload):
+    """Where and when an animal was last seen; present until its sighting ended."""
+
+    schema: SchemaVersion
+    device: Id
+    animal: Id
+    camera: Id
+    track: Whole
+    present: bool
+    confidence: Fraction
+    box: Box
+    last_seen: Timestamp | None
+    clock: Clock
+    boot: Token
+    monotonic: float
+    stream: StreamId
+    seq: Positive
+
+
+class Availability(_Payload):
+    """Whether a device is there. `offline` comes from the broker, on the device's behalf."""
+
+    schema: SchemaVersion
+    device: Id
+    status: Literal["online", "offline", "stopped"]
+    boot: Token
+
+
+class CameraState(_Payload):
+    """How one camera is. fps: frames per second that the pipeline got through."""
+
+    status: Literal["up", "lost", "ended"]
+    fps: float | None = None
+
+
+class OutboxState(_Payload):
+    """What waits on the device. oldest: last_seen of the oldest waiting event.
+
+    lost: events dropped since the stream began because the outbox was full. set_aside: events that
+    the broker will never take.
+    """
+
+    depth: Whole
+    oldest: Timestamp | None
+    lost: Whole
+    set_aside: Whole
+
+
+class DeviceState(_Payload):
+    """What the agent knows about itself. temperature: of the processor, degrees Celsius."""
+
+    agent: Token
+    release: Token
+    means_seq: Whole
+    backend: Text
+    degraded: bool
+    cameras: dict[Id, CameraState]
+    clock: Clock
+    temperature: float | None = None
+
+
+class StateReport(DeviceState):
+    """The payload of `up/state`: the agent's state and what the messenger adds."""
+
+    schema: SchemaVersion
+    device: Id
+    boot: Token
+    protocol: Literal["5", "3.1.1"]
+    outbox: OutboxState
+
+
+class Gap(_Payload):
+    """Events that were dropped: `lost` of those numbered first..last never reach a subscriber."""
+
+    stream: StreamId
+    first: Positive
+    last: Positive
+    lost: Positive
+
+
+class Alarm(_Payload):
+    """What somebody should look at. kind: `camera-lost`, `outbox-gap`, `disk-low` and so on."""
+
+    schema: SchemaVersion
+    device: Id
+    boot: Token
+    kind: Id
+    text: Text
+    at: Timestamp | None
+    gap: Gap | None = None
+
+
+PAYLOADS: dict[str, type[_Payload]] = {
+    "availability": Availability,
+    "sighting": Sighting,
+    "animal": LastSeen,
+    "state": StateReport,
+    "alarm": Alarm,
+}
+
+P = TypeVar("P", bound=_Payload)
+
+
+class _SchemaOnly(msgspec.Struct):
+    """Just enough of any payload to refuse a newer schema by its name."""
+
+    schema: int
+
+
+def timestamp(moment: datetime | None) -> str | None:
+    """Return an aware datetime as `2026-11-24T04:31:07.120Z`; None stays None."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def encode(payload: msgspec.Struct) -> bytes:
+    """Return a payload as compact JSON, fields in the struct's order."""
+    return msgspec.json.encode(payload)
+
+
+def decode(data: bytes, kind: type[P]) -> P:
+    """Read untrusted bytes as one payload; PayloadError says in one line what is wrong."""
+    if len(data) > PAYLOAD_LIMIT_BYTES:
+        raise PayloadError(f"{kind.__name__}: {len(data)} bytes, more than {PAYLOAD_LIMIT_BYTES}")
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        newer = _newer_schema(data)
+        if newer is not None:
+            raise PayloadError(
+                f"{kind.__name__}: schema {newer} is newer than ours ({SCHEMA}); update earmark"
+            ) from error
+        raise PayloadError(f"{kind.__name__}: {error}") from error
+
+
+def _newer_schema(data: bytes) -> int | None:
+    try:
+        schema = msgspec.json.decode(data, type=_SchemaOnly).schema
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return schema if schema > SCHEMA else None

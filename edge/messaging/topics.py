@@ -1,0 +1,101 @@
+"""Topic names, and the ids that may stand in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from edge.errors import UsageError
+
+ROOT = "earmark/v1"
+EVERYTHING = f"{ROOT}/#"
+# `$` alone also matches before a final newline in Python; this form means the same to JSON Schema.
+ID_PATTERN = r"^[a-z0-9][a-z0-9-]{1,47}$(?!\n)"
+# What a track's votes and reasons are called when nobody is named.
+RESERVED_ANIMALS = frozenset({"unknown", "unsure", "crowded"})
+# Leaves below `up/` with one payload each; `animal` has an id behind it.
+KINDS = ("availability", "sighting", "animal", "state", "alarm")
+
+_ID = re.compile(ID_PATTERN)
+
+
+def check_id(what: str, value: str) -> str:
+    """Return `value` if it may stand in a topic, else UsageError; `what` names it (`device`)."""
+    if not _ID.search(value):
+        raise UsageError(
+            f"{what} id {value!r}: use 2 to 48 of a-z, 0-9 and '-', not beginning with '-'"
+        )
+    return value
+
+
+def check_animals(animals: Iterable[str]) -> None:
+    """Check the ids of a herd (UsageError names the first that cannot be published)."""
+    for animal in animals:
+        if check_id("animal", animal) in RESERVED_ANIMALS:
+            raise UsageError(f"animal id {animal!r} has a meaning of its own; rename the animal")
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics of one device, below `earmark/v1/<device>/`."""
+
+    device: str
+
+    def __post_init__(self) -> None:
+        check_id("device", self.device)
+
+    @property
+    def availability(self) -> str:
+        """Retained, and the Will: `online`, `offline`, `stopped`."""
+        return self._up("availability")
+
+    @property
+    def sighting(self) -> str:
+        """One event each, never retained."""
+        return self._up("sighting")
+
+    @property
+    def state(self) -> str:
+        """Retained: how the device is."""
+        return self._up("state")
+
+    @property
+    def alarm(self) -> str:
+        """What somebody should look at, never retained."""
+        return self._up("alarm")
+
+    @property
+    def everything(self) -> str:
+        """The filter that matches all topics of this device."""
+        return f"{ROOT}/{self.device}/#"
+
+    def animal(self, animal: str) -> str:
+        """Retained: where `animal` was last seen (UsageError when its id is not allowed)."""
+        return self._up(f"animal/{check_id('animal', animal)}")
+
+    def _up(self, leaf: str) -> str:
+        return f"{ROOT}/{self.device}/up/{leaf}"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a topic says: device, kind (one of KINDS), and the animal for kind `animal`."""
+
+    device: str
+    kind: str
+    animal: str | None = None
+
+
+def parse_topic(topic: str) -> Address | None:
+    """Read a topic as a subscriber meets it; None when it is not one that a device publishes."""
+    head, _, rest = topic.partition(f"{ROOT}/")
+    parts = rest.split("/")
+    if head or len(parts) < 3 or not _ID.search(parts[0]) or parts[1] != "up":
+        return None
+    kind = parts[2]
+    if kind == "animal" and len(parts) == 4 and _ID.search(parts[3]):
+        return Address(parts[0], kind, parts[3])
+    if kind != "animal" and kind in KINDS and len(parts) == 3:
+        return Address(parts[0], kind)
+    return None

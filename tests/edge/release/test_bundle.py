@@ -1,0 +1,152 @@
+"""Loading a bundle: the demo's own, and everything that can be wrong with one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.errors import BundleError
+from edge.files import sha256_file
+from edge.identity.means import load_means, save_means
+from edge.release.bundle import load_bundle, save_self_test
+from edge.release.manifest import content_id, decode_manifest, encode_manifest
+
+DEMO = Path(__file__).parents[3] / "models" / "demo" / "bundle"
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(DEMO, tmp_path / "bundle"))
+
+
+def sign_again(bundle: Path) -> None:
+    """Make the manifest agree with the files, as a mistaken exporter would."""
+    path = bundle / "manifest.json"
+    raw = json.loads(path.read_bytes())
+    for name, entry in raw["files"].items():
+        entry["sha256"] = sha256_file(bundle / name)
+        entry["size"] = (bundle / name).stat().st_size
+    manifest = decode_manifest(json.dumps(raw).encode(), "test")
+    raw["id"] = content_id(manifest.files)
+    path.write_bytes(encode_manifest(decode_manifest(json.dumps(raw).encode(), "test")))
+
+
+def test_the_demo_bundle_loads_and_answers(bundle: Path) -> None:
+    loaded = load_bundle(bundle)
+    assert loaded.detector is not None
+    assert len(loaded.means.animals) == loaded.manifest.means.animals == 16
+    crops = np.full((2, loaded.embedder.size, loaded.embedder.size, 3), 90, np.uint8)
+    norms = np.linalg.norm(loaded.embedder.embed(crops), axis=1)
+    np.testing.assert_allclose(norms, 1, atol=1e-5)
+    assert not len(loaded.detector.detect(np.full((720, 1280, 3), 128, np.uint8), 0.9))
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda bundle: (bundle / name).unlink()
+
+
+def truncate(name: str) -> Callable[[Path], None]:
+    def act(bundle: Path) -> None:
+        data = (bundle / name).read_bytes()
+        (bundle / name).write_bytes(data[: len(data) // 2])
+
+    return act
+
+
+def flip_a_bit(name: str) -> Callable[[Path], None]:
+    def act(bundle: Path) -> None:
+        data = bytearray((bundle / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (bundle / name).write_bytes(bytes(data))
+
+    return act
+
+
+@pytest.mark.parametrize("damage", [remove, truncate, flip_a_bit])
+@pytest.mark.parametrize(
+    "name", ["detector.tflite", "embedder.tflite", "means.npz", "selftest.npz"]
+)
+def test_a_damaged_file_is_named(
+    bundle: Path, name: str, damage: Callable[[str], Callable[[Path], None]]
+) -> None:
+    damage(name)(bundle)
+    with pytest.raises(BundleError, match=name.replace(".", r"\.")) as caught:
+        load_bundle(bundle)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", [remove, truncate])
+def test_a_damaged_manifest_is_named(
+    bundle: Path, damage: Callable[[str], Callable[[Path], None]]
+) -> None:
+    damage("manifest.json")(bundle)
+    with pytest.raises(BundleError, match=r"manifest\.json"):
+        load_bundle(bundle)
+
+
+def test_a_link_out_of_the_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
+    target = tmp_path / "elsewhere"
+    (bundle / "means.npz").rename(target)
+    (bundle / "means.npz").symlink_to(target)
+    with pytest.raises(BundleError, match=r"means\.npz"):
+        load_bundle(bundle)
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no such bundle folder"):
+        load_bundle(tmp_path / "nowhere")
+
+
+def test_a_newer_schema_is_refused_politely(bundle: Path) -> None:
+    raw = json.loads((bundle / "manifest.json").read_bytes())
+    raw["schema"] = 2
+    raw["something_new"] = True
+    (bundle / "manifest.json").write_text(json.dumps(raw))
+    with pytest.raises(BundleError, match="newer than this agent's"):
+        load_bundle(bundle)
+
+
+def test_means_of_another_embedder_are_refused(bundle: Path) -> None:
+    import msgspec
+
+    means = load_means(bundle / "means.npz")
+    header = msgspec.structs.replace(means.header, embedder_sha256="ab" * 32)
+    other = type(means)(
+        means.animals,
+        means.prototypes,
+        means.owner,
+        means.sums,
+        means.counts,
+        means.threshold,
+        means.margin,
+        header,
+    )
+    save_means(other, bundle / "means.npz")
+    sign_again(bundle)
+    with pytest.raises(BundleError, match="another embedder"):
+        load_bundle(bundle)
+
+
+def test_a_runtime_that_answers_wrongly_is_refused(bundle: Path) -> None:
+    with np.load(bundle / "selftest.npz") as archive:
+        crops, golden = archive["crops"], archive["embeddings"]
+    save_self_test(crops, np.roll(golden, 1, axis=1), bundle / "selftest.npz")
+    sign_again(bundle)
+    with pytest.raises(BundleError, match="answers wrongly"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_self_test_without_numbers_is_no_pass(bundle: Path, value: float) -> None:
+    with np.load(bundle / "selftest.npz") as archive:
+        crops, golden = archive["crops"], archive["embeddings"].copy()
+    golden[0, 0] = value
+    save_self_test(crops, golden, bundle / "selftest.npz")
+    sign_again(bundle)
+    with pytest.raises(BundleError):
+        load_bundle(bundle)

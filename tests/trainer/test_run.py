@@ -1,0 +1,101 @@
+"""The whole way once, small: simulated herd → both models → means → bundle → report → clip."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from edge.release.bundle import load_bundle
+from trainer.progress import Report, silent
+from trainer.recipe import load_recipe
+from trainer.run import run_recipe
+
+RECIPE = """
+name: tiny
+seed: 3
+data:
+  herd: {animals: 3, other_pens: 1, unknown_animals: 2, sessions: 2, frames: 3}
+embedder:
+  {alpha: 0.35, input_size: 48, dimension: 16, classes_per_batch: 4, images_per_class: 2, steps: 6,
+   evaluate_every: 3}
+detector: {alpha: 0.35, input_size: [96, 160], steps: 4, batch_size: 4, evaluate_every: 2}
+clip: {frames: 12, fps: 6}
+"""
+IDENTIFICATION = {
+    "macro_f1", "accuracy", "rank1", "rank5", "auroc", "baks", "baus", "coverage", "known_refused",
+    "unknown_refused", "newcomer_accuracy", "int8_macro_f1_drop", "per_animal",
+}  # fmt: skip
+DETECTION = {"ap", "ap50", "ap75", "ar", "count_error", "recall_by_overlap", "int8_ap_drop"}
+TRACKING = {
+    "idf1", "hota", "mota", "id_switches", "track_f1", "frame_f1", "wrong_names_per_min",
+}  # fmt: skip
+
+stages_seen: list[str] = []
+
+
+@contextmanager
+def stages(title: str) -> Iterator[Report]:
+    stages_seen.append(title)
+    yield silent
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "tiny.yaml").write_text(RECIPE)
+    recipe = load_recipe(folder / "tiny.yaml")
+    run_recipe(recipe, folder / "out", data=None, weights=None, stages=stages)
+    return folder / "out"
+
+
+@pytest.mark.slow
+def test_the_bundle_is_one_that_a_device_takes(result: Path) -> None:
+    bundle = load_bundle(result / "bundle")
+    assert bundle.detector is not None
+    assert bundle.means.animals == ("pig01", "pig02", "pig03")
+    assert bundle.manifest.training.seed == 3
+    assert bundle.manifest.training.recipe["name"] == "tiny"
+    assert set(bundle.manifest.training.metrics) == {"test"}
+
+
+@pytest.mark.slow
+def test_the_metrics_have_the_agreed_names_and_lie_in_range(result: Path) -> None:
+    metrics = json.loads((result / "metrics.json").read_text())
+    assert set(metrics["identification"]) >= IDENTIFICATION
+    assert set(metrics["detection"]) >= DETECTION
+    assert set(metrics["tracking"]) >= TRACKING
+    assert metrics["train_s"] > 0
+    assert metrics["images_per_s"] > 0
+    assert metrics["identification"]["split"] == "test"
+    for name in ("macro_f1", "accuracy", "coverage"):
+        assert 0 <= metrics["identification"][name] <= 1
+    assert -1 <= metrics["identification"]["parity"]["cosine_mean"] <= 1
+
+
+@pytest.mark.slow
+def test_the_report_needs_nothing_beside_it(result: Path) -> None:
+    page = (result / "report.html").read_text()
+    assert page.count("<img") >= 6
+    assert 'src="data:image/' in page
+    assert "http://" not in page
+    assert "https://" not in page
+    assert (result / "bundle" / "report.html").read_text() == page
+
+
+@pytest.mark.slow
+def test_clip_and_truth_lie_beside_the_bundle_and_the_drawn_images_are_gone(result: Path) -> None:
+    truth = json.loads((result / "truth.json").read_text())
+    assert truth["animals"] == ["pig01", "pig02", "pig03"]
+    assert {row[0] for row in truth["boxes"]} == set(range(12))
+    assert (result / "pen.mp4").stat().st_size > 0
+    assert sorted(path.name for path in result.iterdir()) == [
+        "bundle",
+        "metrics.json",
+        "pen.mp4",
+        "report.html",
+        "truth.json",
+    ]
