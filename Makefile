@@ -20,7 +20,7 @@ PYTEST_OPTIONS ?=
 # TensorFlow's start-up notes say nothing to a reader of test results.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help setup demo system check test test-fast lock clean
+.PHONY: help setup demo system check test test-fast demo-bundle schemas lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -81,6 +81,15 @@ test: setup system check ## everything that CI runs
 
 test-fast: setup ## the tests that need no broker, video or training
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_OPTIONS)
+
+demo-bundle: setup ## make models/demo anew from its recipe (some twenty minutes)
+	$(BIN)/earmark-trainer run models/recipes/demo.yaml --out out/demo-bundle
+	rm -rf models/demo/bundle
+	mkdir -p models/demo
+	cp -R out/demo-bundle/bundle out/demo-bundle/pen.mp4 out/demo-bundle/truth.json models/demo/
+
+schemas: setup ## write docs/schemas anew from the code
+	$(BIN)/earmark-deploy schemas --out docs/schemas
 
 # One extra, because [tflite-runtime] and [edge] exclude each other.
 lock: setup ## pin the versions in constraints.txt anew
