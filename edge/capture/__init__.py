@@ -1,1 +1,14 @@
 """Cameras, videos and folders of images, each a source of frames."""
+
+from edge.capture.address import blank_credentials
+from edge.capture.opening import open_source
+from edge.capture.source import Source, SourceOptions, Status, StatusListener
+
+__all__ = [
+    "Source",
+    "SourceOptions",
+    "Status",
+    "StatusListener",
+    "blank_credentials",
+    "open_source",
+]

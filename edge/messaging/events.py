@@ -48,7 +48,7 @@ class _Payload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Base of every payload: immutable, unknown fields refused."""
 
 
-class Sighting(_Payload):
+class Sighting(_Payload, frozen=True, kw_only=True):
     """One event of one track of one camera; `(device, boot, camera, track)` names the sighting.
 
     seq rises by one within a stream; deduplicate on (device, stream, seq). id: a ULID. Before the
@@ -89,7 +89,7 @@ class Sighting(_Payload):
             raise ValueError("either animal or reason must be null, and not both")
 
 
-class LastSeen(_Payload):
+class LastSeen(_Payload, frozen=True, kw_only=True):
     """Where and when an animal was last seen; present until its sighting ended."""
 
     schema: SchemaVersion
@@ -108,7 +108,7 @@ class LastSeen(_Payload):
     seq: Positive
 
 
-class Availability(_Payload):
+class Availability(_Payload, frozen=True, kw_only=True):
     """Whether a device is there. `offline` comes from the broker, on the device's behalf."""
 
     schema: SchemaVersion
@@ -117,14 +117,14 @@ class Availability(_Payload):
     boot: Token
 
 
-class CameraState(_Payload):
+class CameraState(_Payload, frozen=True, kw_only=True):
     """How one camera is. fps: frames per second that the pipeline got through."""
 
     status: Literal["up", "lost", "ended"]
     fps: float | None = None
 
 
-class OutboxState(_Payload):
+class OutboxState(_Payload, frozen=True, kw_only=True):
     """What waits on the device. oldest: last_seen of the oldest waiting event.
 
     lost: events dropped since the stream began because the outbox was full. set_aside: events that
@@ -137,7 +137,7 @@ class OutboxState(_Payload):
     set_aside: Whole
 
 
-class DeviceState(_Payload):
+class DeviceState(_Payload, frozen=True, kw_only=True):
     """What the agent knows about itself. temperature: of the processor, degrees Celsius."""
 
     agent: Token
@@ -150,7 +150,7 @@ class DeviceState(_Payload):
     temperature: float | None = None
 
 
-class StateReport(DeviceState):
+class StateReport(DeviceState, frozen=True, kw_only=True):
     """The payload of `up/state`: the agent's state and what the messenger adds."""
 
     schema: SchemaVersion
@@ -160,7 +160,7 @@ class StateReport(DeviceState):
     outbox: OutboxState
 
 
-class Gap(_Payload):
+class Gap(_Payload, frozen=True, kw_only=True):
     """Events that were dropped: `lost` of those numbered first..last never reach a subscriber."""
 
     stream: StreamId
@@ -169,7 +169,7 @@ class Gap(_Payload):
     lost: Positive
 
 
-class Alarm(_Payload):
+class Alarm(_Payload, frozen=True, kw_only=True):
     """What somebody should look at. kind: `camera-lost`, `outbox-gap`, `disk-low` and so on."""
 
     schema: SchemaVersion

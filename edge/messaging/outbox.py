@@ -1,4 +1,4 @@
-"""Events wait on disk until the broker has them: a bounded SQLite queue that loses nothing silently.
+"""Events wait on disk until the broker has them: a bounded queue in SQLite that counts its losses.
 
 `synchronous=FULL`, because in WAL mode `NORMAL` loses committed rows in a power cut.
 """
@@ -33,11 +33,14 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS event (
     seq INTEGER PRIMARY KEY, size INTEGER NOT NULL, last_seen TEXT, payload BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS gap (first INTEGER NOT NULL, last INTEGER NOT NULL, lost INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS poison (seq INTEGER PRIMARY KEY, why TEXT NOT NULL, payload BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS gap (
+    first INTEGER NOT NULL, last INTEGER NOT NULL, lost INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS poison (
+    seq INTEGER PRIMARY KEY, why TEXT NOT NULL, payload BLOB NOT NULL);
 """
 
 T = TypeVar("T")
+V = TypeVar("V", int, str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,9 @@ class Outbox:
         self._limit_rows = limit_rows
         self._new_id = new_id or UlidMaker()
         self._lock = threading.RLock()
+        self._stream = ""
+        self._next_seq = 1
+        self._rows = self._bytes = self._lost = self._aside = 0
         self._db = self._open()
 
     def append(self, events: Sequence[Sighting]) -> list[Sighting]:
@@ -96,7 +102,7 @@ class Outbox:
             self._run(lambda: self._delivered(numbers))
 
     def set_aside(self, seq: int, why: str) -> None:
-        """Take an event out of the queue that the broker will never accept; the last 100 are kept."""
+        """Take an event out that the broker will never accept; the last 100 are kept."""
         self._run(lambda: self._set_aside(seq, why))
 
     @property
@@ -116,7 +122,7 @@ class Outbox:
 
     @property
     def oldest(self) -> str | None:
-        """`last_seen` of the oldest waiting event; None when nothing waits or its time is unknown."""
+        """`last_seen` of the oldest waiting event; None when none waits or its time is unknown."""
         query = "SELECT last_seen FROM event ORDER BY seq LIMIT 1"
         row = self._run(lambda: self._db.execute(query).fetchone())
         return None if row is None else row[0]
@@ -167,9 +173,7 @@ class Outbox:
         refused = 0
         for event in events:
             seq = self._next_seq + len(rows)
-            event = msgspec.structs.replace(
-                event, seq=seq, stream=self._stream, id=self._new_id()
-            )
+            event = msgspec.structs.replace(event, seq=seq, stream=self._stream, id=self._new_id())
             payload = encode(event)
             if len(payload) > EVENT_LIMIT_BYTES:
                 refused += 1
@@ -179,19 +183,21 @@ class Outbox:
         if rows:
             with self._transaction():
                 self._db.executemany("INSERT INTO event VALUES (?, ?, ?, ?)", rows)
-                self._put("next_seq", rows[-1][0] + 1)
-                self._evict(len(rows), sum(row[1] for row in rows))
+                self._next_seq = self._put("next_seq", rows[-1][0] + 1)
+                self._rows += len(rows)
+                self._bytes += sum(row[1] for row in rows)
+                self._evict()
         self.refused += refused
         return numbered
 
-    def _evict(self, new_rows: int, new_bytes: int) -> None:
-        rows, size = self._rows + new_rows, self._bytes + new_bytes
+    def _evict(self) -> None:
         dropped: list[int] = []
         oldest = self._db.execute("SELECT seq, size FROM event ORDER BY seq")
-        while rows > self._limit_rows or size > self._limit_bytes:
-            seq, bytes_ = next(oldest)
+        while self._rows > self._limit_rows or self._bytes > self._limit_bytes:
+            seq, size = next(oldest)
             dropped.append(seq)
-            rows, size = rows - 1, size - bytes_
+            self._rows -= 1
+            self._bytes -= size
         oldest.close()
         if not dropped:
             return
@@ -199,12 +205,12 @@ class Outbox:
         known = self._db.execute("SELECT first, lost FROM gap").fetchone()
         first, lost = known if known else (dropped[0], 0)
         self._put_gap(first, dropped[-1], lost + len(dropped))
-        self._put("lost", self._lost + len(dropped))
+        self._lost = self._put("lost", self._lost + len(dropped))
 
     def _delivered(self, seqs: Sequence[int]) -> None:
         with self._transaction():
             for seq in seqs:
-                if self._db.execute("DELETE FROM event WHERE seq = ?", (seq,)).rowcount == 0:
+                if not self._delete(seq):
                     self._not_lost(seq)
 
     def _not_lost(self, seq: int) -> None:
@@ -213,7 +219,7 @@ class Outbox:
         if row is None or not row[0] <= seq <= row[1]:
             return
         self._put_gap(row[0], row[1], row[2] - 1)
-        self._put("lost", self._get("lost", 0) - 1)
+        self._lost = self._put("lost", self._lost - 1)
 
     def _set_aside(self, seq: int, why: str) -> None:
         with self._transaction():
@@ -221,8 +227,8 @@ class Outbox:
                 "INSERT OR REPLACE INTO poison SELECT seq, ?, payload FROM event WHERE seq = ?",
                 (why, seq),
             )
-            if self._db.execute("DELETE FROM event WHERE seq = ?", (seq,)).rowcount:
-                self._put("aside", self._aside + 1)
+            if self._delete(seq):
+                self._aside = self._put("aside", self._aside + 1)
             self._db.execute(
                 "DELETE FROM poison WHERE seq NOT IN "
                 "(SELECT seq FROM poison ORDER BY seq DESC LIMIT ?)",
@@ -240,8 +246,18 @@ class Outbox:
         if lost > 0:
             self._db.execute("INSERT INTO gap VALUES (?, ?, ?)", (first, last, lost))
 
-    def _put(self, key: str, value: int | str) -> None:
+    def _delete(self, seq: int) -> bool:
+        row = self._db.execute("SELECT size FROM event WHERE seq = ?", (seq,)).fetchone()
+        if row is None:
+            return False
+        self._db.execute("DELETE FROM event WHERE seq = ?", (seq,))
+        self._rows -= 1
+        self._bytes -= row[0]
+        return True
+
+    def _put(self, key: str, value: V) -> V:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+        return value
 
     def _get(self, key: str, default: int) -> int:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
@@ -250,7 +266,7 @@ class Outbox:
     # -- the file ------------------------------------------------------------------------------
 
     def _run(self, work: Callable[[], T]) -> T:
-        """Do `work` under the lock; begin a new stream and try once more when the file is damaged."""
+        """Do `work` under the lock; when the file is damaged, begin a new stream and try again."""
         with self._lock:
             try:
                 return work()
@@ -271,8 +287,8 @@ class Outbox:
         except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+            self._recount()
             raise
-        self._recount()
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -304,7 +320,7 @@ class Outbox:
                 raise _Damaged(check)
             self._db.executescript(f"BEGIN IMMEDIATE;{_TABLES}PRAGMA user_version={SCHEMA};COMMIT;")
             row = self._db.execute("SELECT value FROM meta WHERE key = 'stream'").fetchone()
-            self._stream: str = row[0] if row else uuid.uuid4().hex
+            self._stream = str(row[0]) if row else uuid.uuid4().hex
             if row is None:
                 self._put("stream", self._stream)
             self._recount()
@@ -342,7 +358,9 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
 def _explain(error: sqlite3.DatabaseError) -> str:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return "the outbox is in use; is another earmark-edge running? Stop it, or give another path"
+        return (
+            "the outbox is in use; is another earmark-edge running? Stop it, or give another path"
+        )
     if code == sqlite3.SQLITE_FULL:
         return "the disk is full, the events cannot be stored; free some space"
     return f"the outbox cannot be used ({error}); check the path and its permissions"

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from edge.errors import DataError
-from edge.identity.means import OUTLIERS, ClassMeans
+from edge.identity.matching import distances_to_animals, open_set_labels
+from edge.identity.means import ClassMeans
 from edge.vision.types import Floats
 from trainer.means import enrol
 
@@ -105,30 +106,6 @@ def evaluate_identification(
             for frames in FRAMES_PER_TRACK
         }
     return metrics
-
-
-def distances_to_animals(embeddings: Floats, means: ClassMeans) -> Floats:
-    """Return cosine distances (N, A) of unit embeddings (N, D) to each animal's best prototype."""
-    distances = np.full((len(embeddings), len(means.animals)), np.inf, np.float32)
-    for distance, owner in zip((1 - embeddings @ means.prototypes.T).T, means.owner, strict=True):
-        if owner != OUTLIERS:
-            distances[:, owner] = np.minimum(distances[:, owner], distance)
-    return distances
-
-
-def open_set_labels(embeddings: Floats, means: ClassMeans) -> NDArray[np.int64]:
-    """Return the label each embedding (N, D) is named (N,), -1 where it is unknown or unsure."""
-    distances = distances_to_animals(embeddings, means)
-    named = np.argmin(distances, axis=1)
-    nearest = distances.min(axis=1)
-    refused = nearest > means.threshold[named]
-    if distances.shape[1] > 1:
-        second = np.partition(distances, 1, axis=1)[:, 1]
-        refused |= second - nearest < means.margin
-    outliers = means.prototypes[means.owner == OUTLIERS]
-    if len(outliers):
-        refused |= (1 - embeddings @ outliers.T).min(axis=1) < nearest
-    return np.where(refused, -1, named)
 
 
 def macro_f1_score(labels: NDArray[Any], named: NDArray[Any]) -> float:

@@ -7,10 +7,8 @@ from edge.errors import DataError
 from edge.identity.means import ClassMeans, MeansHeader
 from trainer.evaluate.identification import (
     Newcomers,
-    distances_to_animals,
     evaluate_identification,
     macro_f1_score,
-    open_set_labels,
 )
 
 
@@ -34,19 +32,6 @@ def herd(
         margin,
         MeansHeader(calibration={"threshold": threshold}),
     )
-
-
-def test_distances_take_the_best_prototype_and_leave_outliers_out() -> None:
-    distances = distances_to_animals(at(240, 60), herd(outliers=(60,)))
-    assert distances[:, 1] == pytest.approx([0, 0], abs=1e-6)
-    assert distances[1, 0] == pytest.approx(0.5, abs=1e-6)
-
-
-def test_refused_beyond_threshold_below_margin_and_next_to_outliers() -> None:
-    # cos 25 degrees = 0.906: inside 0.1; 27 degrees is not; 30 lies between a and b.
-    assert open_set_labels(at(25, 27, 60), herd()).tolist() == [0, -1, 1]
-    assert open_set_labels(at(29, 5), herd(0.5, margin=0.05)).tolist() == [-1, 0]
-    assert open_set_labels(at(25, 5), herd(outliers=(35,))).tolist() == [-1, 0]
 
 
 def test_closed_set_figures_by_hand() -> None:

@@ -75,13 +75,9 @@ class Camera:
 def open_camera(number: int, width: int, height: int) -> Camera:
     """Return camera `number`'s view: 1 and 2 are fixed, others are drawn from their number."""
     if number == 1:
-        return Camera(
-            width, height, -0.025, 1.0, 2.0, -3.0, 0.035, (1.03, 1.0, 0.95), 0.45, 3.0
-        )
+        return Camera(width, height, -0.025, 1.0, 2.0, -3.0, 0.035, (1.03, 1.0, 0.95), 0.45, 3.0)
     if number == 2:
-        return Camera(
-            width, height, 0.07, 0.95, -12.0, 8.0, 0.065, (0.95, 1.0, 1.06), 0.65, 4.2
-        )
+        return Camera(width, height, 0.07, 0.95, -12.0, 8.0, 0.065, (0.95, 1.0, 1.06), 0.65, 4.2)
     rng = np.random.default_rng([9, number])
     tint = 1 + rng.uniform(-0.06, 0.06, 3)
     return Camera(

@@ -15,9 +15,9 @@ Rgb = tuple[int, int, int]
 
 # Base colour, and the colours its markings may have. Many animals of a herd share a base colour.
 _BREEDS: tuple[tuple[str, float, Rgb, tuple[Rgb, ...]], ...] = (
-    ("pink", 0.46, (224, 178, 160), ((66, 60, 64), (98, 84, 82), (150, 88, 58), (172, 112, 96))),
-    ("white", 0.18, (231, 217, 203), ((60, 56, 60), (120, 108, 104), (158, 98, 64))),
-    ("brown", 0.14, (154, 96, 62), ((58, 50, 50), (222, 196, 172), (98, 56, 40))),
+    ("pink", 0.46, (220, 182, 166), ((62, 57, 60), (74, 66, 66), (104, 92, 88), (142, 92, 68))),
+    ("white", 0.18, (226, 214, 202), ((60, 56, 60), (70, 62, 62), (112, 102, 98), (146, 98, 70))),
+    ("brown", 0.14, (142, 95, 67), ((56, 50, 50), (66, 52, 46), (212, 188, 166))),
     ("grey", 0.10, (136, 126, 122), ((58, 54, 58), (222, 206, 196))),
     ("black", 0.12, (68, 61, 64), ((224, 196, 184), (150, 134, 128))),
 )
@@ -42,7 +42,7 @@ class Coat:
         field = fractal_noise(rng, ROWS, COLUMNS, (60, 22, 9))
         amount = smoothstep(field + 1.1 * edge, 1.35, 2.6) * rng.uniform(0.25, 0.6)
         amount = (amount * (1 - ears))[..., None].astype(np.float32)
-        colour = self.colour * (1 - amount) + np.float32(_DIRT) * amount
+        colour = self.colour * (1 - amount) + np.array(_DIRT, np.float32) * amount
         infrared = self.infrared * (1 - 0.35 * amount[..., 0])
         return Coat(self.breed, colour, infrared.astype(np.float32))
 
@@ -52,7 +52,7 @@ def random_coat(rng: np.random.Generator) -> Coat:
     shares = np.array([share for _, share, _, _ in _BREEDS])
     breed, _, base, markings = _BREEDS[int(rng.choice(len(_BREEDS), p=shares / shares.sum()))]
     coat = np.empty((ROWS, COLUMNS, 3), np.float32)
-    coat[:] = np.float32(base) + rng.normal(0, 5, 3) + rng.normal(0, 7)
+    coat[:] = np.array(base, np.float32) + rng.normal(0, 5, 3) + rng.normal(0, 7)
     coat = _skin(coat, breed)
     coat = _markings(rng, coat, breed, markings)
     coat *= _hair(rng)[..., None]
@@ -64,7 +64,7 @@ def random_coat(rng: np.random.Generator) -> Coat:
 
 def _infrared(coat: Floats) -> Floats:
     """Near infrared: pigment pales, and so does the contrast between coats, but it stays."""
-    grey = coat @ np.float32((0.55, 0.3, 0.15))
+    grey = coat @ np.array((0.55, 0.3, 0.15), np.float32)
     return np.asarray(38 + 0.8 * grey, np.float32)
 
 
@@ -74,7 +74,7 @@ def _skin(coat: Floats, breed: str) -> Floats:
     amount = 0.75 * smoothstep(along, 0.05, 0.02)
     amount += 0.35 * smoothstep(np.abs(across), 0.075, 0.11) * smoothstep(along, 0.34, 0.28)
     amount *= 0.25 if breed == "black" else 1.0
-    return np.asarray(coat + (np.float32(_SKIN) - coat) * amount[..., None], np.float32)
+    return np.asarray(coat + (np.array(_SKIN, np.float32) - coat) * amount[..., None], np.float32)
 
 
 def _hair(rng: np.random.Generator) -> Floats:
@@ -87,7 +87,7 @@ def _hair(rng: np.random.Generator) -> Floats:
 def _markings(
     rng: np.random.Generator, coat: Floats, breed: str, colours: tuple[Rgb, ...]
 ) -> Floats:
-    """Markings that cover a fair share of the back; a draw that covers too little is drawn again."""
+    """Lay markings over a fair share of the back; a draw with too few or too many is repeated."""
     plain = rng.random() < 0.12
     low, high = (0.03, 0.12) if plain else (0.10, 0.5)
     chosen = rng.permutation(len(colours))[:2]
@@ -98,7 +98,7 @@ def _markings(
         if low <= float(back.mean()) <= high:
             break
     for mask, index in ((first, chosen[0]), (second, chosen[-1])):
-        tone = np.float32(colours[index]) + rng.normal(0, 5)
+        tone = np.array(colours[index], np.float32) + rng.normal(0, 5)
         coat = coat + (tone.astype(np.float32) - coat) * mask[..., None]
     return np.asarray(coat, np.float32)
 
@@ -121,7 +121,7 @@ def _patches(rng: np.random.Generator, few: bool) -> Floats:
         radius = float(np.exp(rng.uniform(np.log(0.022), np.log(0.095))))
         radii = (radius * rng.uniform(0.8, 1.6), radius * rng.uniform(0.7, 1.2))
         field = np.maximum(field, _blob(rng, along, across, centre, radii))
-    ragged = field + 0.13 * fractal_noise(rng, ROWS, COLUMNS, (20, 9, 4))
+    ragged = field + 0.2 * fractal_noise(rng, ROWS, COLUMNS, (20, 9, 4))
     return smoothstep(ragged, -0.06, 0.1)
 
 
@@ -137,7 +137,9 @@ def _blob(
     angle = np.arctan2(y, x)
     outline = np.ones_like(x)
     for order in (2, 3, 5):
-        outline += rng.normal(0, 0.24 / np.sqrt(order)) * np.cos(order * angle + rng.uniform(0, 6.3))
+        outline += rng.normal(0, 0.24 / np.sqrt(order)) * np.cos(
+            order * angle + rng.uniform(0, 6.3)
+        )
     return np.asarray(1 - np.hypot(x, y) / np.maximum(outline, 0.35), np.float32)
 
 
@@ -152,9 +154,7 @@ def _spots(rng: np.random.Generator) -> Floats:
     return smoothstep(field, -0.1, 0.2)
 
 
-def _sprayed(
-    rng: np.random.Generator, coat: Floats, infrared: Floats
-) -> tuple[Floats, Floats]:
+def _sprayed(rng: np.random.Generator, coat: Floats, infrared: Floats) -> tuple[Floats, Floats]:
     """Farmers' marks: lines, crosses and dots on the back; infrared hardly sees the dye."""
     for _ in range(int(rng.choice(3, p=(0.4, 0.42, 0.18)))):
         mask = np.zeros((ROWS, COLUMNS), np.uint8)
@@ -175,7 +175,7 @@ def _sprayed(
         if kind == "dots":
             for number in range(int(rng.integers(1, 4))):
                 cv2.circle(mask, _pixel(x + 0.055 * number, y), thick, 255, -1, cv2.LINE_AA)
-        colour = np.float32(_SPRAYS[int(rng.integers(len(_SPRAYS)))])
+        colour = np.array(_SPRAYS[int(rng.integers(len(_SPRAYS)))], np.float32)
         soft = cv2.GaussianBlur(mask, (0, 0), 2.2).astype(np.float32) / 255
         speckle = np.clip(0.78 + 0.16 * smooth_noise(rng, ROWS, COLUMNS, 3), 0, 0.95)
         amount = (soft * speckle)[..., None]
@@ -192,7 +192,7 @@ def _tagged(rng: np.random.Generator, coat: Floats, infrared: Floats) -> tuple[F
     mask = np.zeros((ROWS, COLUMNS), np.uint8)
     cv2.circle(mask, _pixel(0.225, side * 0.1), 5, 255, -1, cv2.LINE_AA)
     amount = mask.astype(np.float32)[..., None] / 255
-    colour = np.float32(_TAGS[int(rng.choice(len(_TAGS), p=(0.7, 0.1, 0.1, 0.1)))])
+    colour = np.array(_TAGS[int(rng.choice(len(_TAGS), p=(0.7, 0.1, 0.1, 0.1)))], np.float32)
     coat = coat * (1 - amount) + colour * amount
     infrared = infrared * (1 - amount[..., 0]) + 225 * amount[..., 0]
     return np.asarray(coat, np.float32), np.asarray(infrared, np.float32)

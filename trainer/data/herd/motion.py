@@ -22,14 +22,16 @@ _STEP_S = 1 / 12
 _WARM_UP_S = 45.0
 _WALK, _STAND, _EAT, _REST = range(4)
 _SHARES: dict[Light, tuple[float, float, float, float]] = {
-    "day": (0.60, 0.15, 0.17, 0.08),
-    "dusk": (0.52, 0.16, 0.20, 0.12),
-    "night": (0.50, 0.16, 0.08, 0.26),
+    "day": (0.64, 0.17, 0.10, 0.09),
+    "dusk": (0.56, 0.16, 0.14, 0.14),
+    "night": (0.52, 0.16, 0.06, 0.26),
 }
 # Discs that stand for a body: where along the axis (body lengths from the middle), how wide.
 _DISC_PLACES = np.array([-0.27, -0.02, 0.20, 0.39])
 _DISC_SIZES = np.array([0.92, 1.0, 0.88, 0.55])
 _TURN_LIMIT = 1.5
+_HEAD_DISC = 3
+_INTO_TROUGH_PX = 26.0
 # An animal pushes another aside only so fast: so bodies touch and overlap for a while.
 _PUSH_PX_S = 55.0
 
@@ -137,7 +139,7 @@ class _Moving:
             self._arrived[index] = True
             self._left_s[index] = rng.uniform(1.5, 6)
         elif mode == _EAT:
-            self._goals[index] = (rng.uniform(TROUGH[0], TROUGH[2]), top + 0.42 * margin * 2)
+            self._goals[index] = (rng.uniform(TROUGH[0], TROUGH[2]), top + 0.72 * margin)
             self._goal_headings[index] = -np.pi / 2 + rng.normal(0, 0.15)
             self._left_s[index] = rng.uniform(6, 16)
         elif mode == _REST:
@@ -235,6 +237,7 @@ class _Moving:
 
         discs, _, radii = self._discs()
         low = np.array(PEN[:2]) + radii[:, None]
+        low[_HEAD_DISC :: len(_DISC_PLACES), 1] -= _INTO_TROUGH_PX
         high = np.array(PEN[2:]) - radii[:, None]
         back = (np.clip(discs, low, high) - discs).reshape(-1, len(_DISC_PLACES), 2)
         self._move(back, 8 * _PUSH_PX_S * dt)

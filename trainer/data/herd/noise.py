@@ -36,6 +36,6 @@ def fractal_noise(
 
 
 def smoothstep(values: Floats, low: float, high: float) -> Floats:
-    """Return 0 below `low`, 1 above `high`, and a smooth rise between; `high` may be below `low`."""
+    """Return 0 below `low`, 1 above `high`, a smooth rise between; `high` may be the lower one."""
     share = np.clip((values - low) / (high - low), 0, 1)
     return np.asarray(share * share * (3 - 2 * share), np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.vision.types import Floats
-from trainer.data.herd.body import COLUMNS, HALF_WIDTH
+from trainer.data.herd.body import HALF_WIDTH
 from trainer.data.herd.camera import Camera
 
 _Array = NDArray[np.float64]
@@ -28,7 +28,7 @@ class Patch:
     """A rectangle of the frame, perhaps partly outside, with its canvas map.
 
     left, top: its corner in frame pixels. map_x, map_y: float32 (h, w), columns and rows of a
-    canvas of COLUMNS x ROWS pixels, for cv2.remap.
+    canvas, for cv2.remap.
     """
 
     left: int
@@ -48,8 +48,11 @@ def spine(
     return np.asarray(points - points[_MIDDLE] + place)
 
 
-def canvas_patch(points: _Array, width_factor: float, camera: Camera) -> Patch:
-    """Return the patch of frame that an animal with this spine (world points) may cover."""
+def canvas_patch(points: _Array, width_factor: float, columns: int, camera: Camera) -> Patch:
+    """Return the patch of frame that an animal with this spine (world points) may cover.
+
+    columns: width in pixels of the canvas that the map shall lead to.
+    """
     curve = camera.project(points)
     tangents = np.gradient(curve, _ALONG, axis=0)
     speeds = np.linalg.norm(tangents, axis=1)
@@ -58,11 +61,11 @@ def canvas_patch(points: _Array, width_factor: float, camera: Camera) -> Patch:
     inner = curve[3:-3]
     left, top = np.floor(inner.min(axis=0) - reach).astype(int)
     right, bottom = np.ceil(inner.max(axis=0) + reach).astype(int)
-    columns = -(-(right - left) // _STRIDE)
+    across_count = -(-(right - left) // _STRIDE)
     rows = -(-(bottom - top) // _STRIDE)
 
     # The map is smooth: a coarse grid of it is solved and then enlarged.
-    x = left + (np.arange(columns) + 0.5) * _STRIDE
+    x = left + (np.arange(across_count) + 0.5) * _STRIDE
     y = top + (np.arange(rows) + 0.5) * _STRIDE
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     squares = ((grid[:, None] - curve[None, _COARSE]) ** 2).sum(axis=2)
@@ -74,12 +77,12 @@ def canvas_patch(points: _Array, width_factor: float, camera: Camera) -> Patch:
         along = np.clip(along, _ALONG[0], _ALONG[-1])
     at = _interpolated(along, curve, tangents, speeds)
     offset = grid - at[:, :2]
-    # The tangent points to the tail; the animal's right is then on the negative side of the cross.
+    # The tangent points to the tail, the cross product grows to the animal's left: as the canvas.
     cross = at[:, 2] * offset[:, 1] - at[:, 3] * offset[:, 0]
-    across = -cross / at[:, 4] ** 2 / width_factor
-    size = (columns * _STRIDE, rows * _STRIDE)
-    map_x = (along * COLUMNS - 0.5).reshape(rows, columns).astype(np.float32)
-    map_y = ((across + HALF_WIDTH) * COLUMNS - 0.5).reshape(rows, columns).astype(np.float32)
+    across = cross / at[:, 4] ** 2 / width_factor
+    size = (across_count * _STRIDE, rows * _STRIDE)
+    map_x = (along * columns - 0.5).reshape(rows, across_count).astype(np.float32)
+    map_y = ((across + HALF_WIDTH) * columns - 0.5).reshape(rows, across_count).astype(np.float32)
     return Patch(
         int(left),
         int(top),
@@ -95,5 +98,3 @@ def _interpolated(along: _Array, curve: _Array, tangents: _Array, speeds: _Array
     index = np.clip(position.astype(np.int64), 0, len(_ALONG) - 2)
     share = (position - index)[:, None]
     return table[index] * (1 - share) + table[index + 1] * share
-
-

@@ -1,0 +1,100 @@
+"""A folder of images as a source, and the reading of single images."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge.capture.clock import wall_time
+from edge.capture.source import SourceOptions
+from edge.errors import SourceError, UsageError
+from edge.vision.types import Frame, Image
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+_FPS_IF_UNKNOWN = 10.0
+
+
+def read_image(path: Path) -> Image:
+    """Return an image file as uint8 (H, W, 3) RGB, upright; SourceError names a file that is none."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise SourceError(f"{path}: not a readable image; remove or replace it")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Return the image files under a folder, sorted; hidden ones are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+class ImageFolder:
+    """The images of a folder in the order of their names, as if a camera had taken them.
+
+    monotonic_s is index / fps, of the option `fps` or 10.
+    """
+
+    live = False
+    dropped = 0
+
+    def __init__(
+        self,
+        folder: Path,
+        camera: str,
+        options: SourceOptions,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not folder.is_dir():
+            raise UsageError(f"{folder}: no such folder")
+        self._paths: Sequence[Path] = find_images(folder)
+        if not self._paths:
+            kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+            raise UsageError(f"{folder}: holds no images ({kinds})")
+        self.camera = camera
+        self.fps = options.fps or _FPS_IF_UNKNOWN
+        self._options = options
+        self._clock = clock
+        self._closed = threading.Event()
+
+    @property
+    def finite(self) -> bool:
+        """Whether the frames end by themselves."""
+        return not self._options.loop
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the images; SourceError names the first that cannot be read."""
+        started = self._clock()
+        index = 0
+        while True:
+            for path in self._paths:
+                image = read_image(path)
+                due_s = index / self.fps
+                if self._options.realtime:
+                    self._closed.wait(max(0.0, started + due_s - self._clock()))
+                if self._closed.is_set():
+                    return
+                yield Frame(image, self.camera, index, due_s, wall_time())
+                index += 1
+            if self.finite:
+                return
+
+    def close(self) -> None:
+        """End `frames` soon."""
+        self._closed.set()

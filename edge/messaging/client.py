@@ -1,0 +1,234 @@
+"""The device's side of MQTT: one network thread that keeps a connection and empties the outbox."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from edge.errors import BrokerError, EarmarkError
+from edge.messaging.broker import BrokerOptions, BrokerRefused, BrokerUnreachable
+from edge.messaging.connection import MQTT_311, Connection, Will, open_connection
+from edge.messaging.delivery import Delivery, Mailbox, availability, new_alarm
+from edge.messaging.events import DeviceState, Sighting
+from edge.messaging.outbox import Outbox
+from edge.messaging.retry import Backoff, Waker
+from edge.messaging.topics import Topics, check_id
+
+__all__ = ["BrokerOptions", "BrokerRefused", "BrokerUnreachable", "Messenger"]
+
+LOG = logging.getLogger(__name__)
+_SESSION_EXPIRY_S = 7 * 24 * 3600
+_FIRST_WAIT_S = 1.0
+_LONGEST_WAIT_S = 60.0
+# A connection that lasted less is not a success that shortens the next wait.
+_STABLE_S = 10.0
+_GOODBYE_S = 1.0
+
+
+class Messenger:
+    """Publishes what a device has to say. All methods may be called from any thread.
+
+    Events go through `outbox` and leave it only when the broker has answered with a success, so
+    that a lost connection or a restart costs nothing; delivery is at least once, in order.
+    on_problem: one line each about what a person should know, called in the network thread.
+    will_delay_s: after how long without a word the broker says `offline` (MQTT 5 only).
+    """
+
+    def __init__(
+        self,
+        broker: BrokerOptions,
+        device: str,
+        boot: str,
+        outbox: Outbox,
+        on_problem: Callable[[str], None] = LOG.warning,
+        *,
+        will_delay_s: int = 30,
+    ) -> None:
+        broker.tls_context()
+        self._broker = broker
+        self._topics = Topics(device)
+        self._boot = boot
+        self._outbox = outbox
+        self._on_problem = on_problem
+        self._will = Will(
+            self._topics.availability, availability(device, boot, "offline"), will_delay_s
+        )
+        self._mailbox = Mailbox()
+        self._waker = Waker()
+        self._changed = threading.Condition()
+        self._protocol: int | None = None
+        self._failure: BrokerError | None = None
+        self._told = ""
+        self._fell_back = False
+        self._stop_by_s: float | None = None
+        self._thread = threading.Thread(target=self._run, name="earmark-mqtt", daemon=True)
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection stands."""
+        return self._protocol is not None
+
+    @property
+    def protocol(self) -> int | None:
+        """5, or 4 for MQTT 3.1.1, as on the wire; None without a connection."""
+        return self._protocol
+
+    def start(self) -> None:
+        """Begin to connect, in the background, for as long as it takes."""
+        self._thread.start()
+
+    def wait_connected(self, timeout_s: float) -> None:
+        """Wait for the connection.
+
+        BrokerRefused as soon as the broker says no; BrokerUnreachable when `timeout_s` have passed.
+        Either way the attempts go on until `stop`.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while not self.connected:
+                left_s = deadline - time.monotonic()
+                if isinstance(self._failure, BrokerRefused):
+                    raise self._failure
+                if left_s <= 0:
+                    raise self._failure or BrokerUnreachable(
+                        f"broker {self._broker.address}: no answer within {timeout_s:g} s"
+                    )
+                self._changed.wait(left_s)
+
+    def publish(self, events: Sequence[Sighting]) -> None:
+        """Queue events on disk and send them in order; `up/animal/<id>` follows from them.
+
+        An event that cannot be stored is reported as a problem, never raised: what the agent sees
+        is worth more than what it can tell.
+        """
+        if not events:
+            return
+        try:
+            stored = self._outbox.append(events)
+        except EarmarkError as error:
+            self._on_problem(f"{len(events)} events lost: {error}")
+            return
+        if len(stored) < len(events):
+            self._on_problem(f"{len(events) - len(stored)} events over the size limit refused")
+        self._waker.wake()
+
+    def alarm(self, kind: str, text: str) -> None:
+        """Send an alarm at once, or when the connection is back; the last 100 are kept."""
+        check_id("alarm", kind)
+        with self._mailbox.lock:
+            alarm = new_alarm(self._topics.device, self._boot, kind, text, self._mailbox.state)
+            self._mailbox.alarms.append(alarm)
+        self._waker.wake()
+
+    def set_state(self, state: DeviceState) -> None:
+        """Tell how the device is: retained, sent on change, at most every 15 s."""
+        with self._mailbox.lock:
+            self._mailbox.state = state
+        self._waker.wake()
+
+    def stop(self, timeout_s: float) -> int:
+        """Send what waits, say `stopped`, disconnect; return how many events stay in the outbox.
+
+        `timeout_s` bounds the sending. The outbox is the caller's to close.
+        """
+        if self._thread.ident is not None:
+            self._stop_by_s = time.monotonic() + timeout_s
+            self._waker.wake()
+            self._thread.join(timeout_s + 2 * _GOODBYE_S)
+        return self._outbox.depth
+
+    # -- the network thread ------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
+        while not self._must_end():
+            since_s = time.monotonic()
+            try:
+                self._serve(self._connect())
+                break
+            except BrokerError as error:
+                self._lost(error)
+            except Exception as error:
+                # Whatever it was, the barn must not fall silent for ever because of it.
+                LOG.debug("network thread", exc_info=True)
+                self._lost(
+                    BrokerUnreachable(f"broker {self._broker.address}: {error or type(error)}")
+                )
+            if time.monotonic() - since_s >= _STABLE_S:
+                backoff.reset()
+            self._pause(backoff.next_s())
+        self._set_protocol(None)
+
+    def _connect(self) -> Connection:
+        connection = open_connection(
+            self._broker,
+            self._topics.device,
+            will=self._will,
+            session_expiry_s=_SESSION_EXPIRY_S,
+        )
+        if connection.protocol == MQTT_311 and not self._fell_back:
+            self._on_problem(
+                f"broker {self._broker.address}: does not speak MQTT 5; using 3.1.1, where a "
+                "refused publish looks like a success"
+            )
+        self._fell_back = connection.protocol == MQTT_311
+        return connection
+
+    def _serve(self, connection: Connection) -> None:
+        """Deliver until asked to stop; BrokerError when the connection is lost."""
+        delivery = None
+        try:
+            delivery = Delivery(
+                connection,
+                self._topics,
+                self._boot,
+                self._outbox,
+                self._mailbox,
+                self._on_problem,
+            )
+            self._told = ""
+            self._set_protocol(connection.protocol)
+            while self._stop_by_s is None or not (
+                delivery.drained or time.monotonic() >= self._stop_by_s
+            ):
+                delivery.step(self._waker)
+            delivery.finish(time.monotonic() + _GOODBYE_S)
+        except BaseException:
+            self._set_protocol(None)
+            if delivery is None:
+                connection.abandon()
+            else:
+                delivery.abandon()
+            raise
+
+    def _must_end(self) -> bool:
+        """Whether to stop without a connection: nothing waits, or the time is up."""
+        if self._stop_by_s is None:
+            return False
+        return self._outbox.depth == 0 or time.monotonic() >= self._stop_by_s
+
+    def _pause(self, wait_s: float) -> None:
+        until_s = time.monotonic() + wait_s
+        while (left_s := until_s - time.monotonic()) > 0 and not self._must_end():
+            if self._stop_by_s is not None:
+                left_s = min(left_s, _FIRST_WAIT_S, self._stop_by_s - time.monotonic())
+                until_s = min(until_s, time.monotonic() + left_s)
+            self._waker.wait(left_s)
+
+    def _lost(self, error: BrokerError) -> None:
+        with self._changed:
+            self._failure = error
+            self._changed.notify_all()
+        # The same complaint once, not once an attempt.
+        if str(error) != self._told and self._stop_by_s is None:
+            self._told = str(error)
+            self._on_problem(str(error))
+
+    def _set_protocol(self, protocol: int | None) -> None:
+        with self._changed:
+            self._protocol = protocol
+            if protocol is not None:
+                self._failure = None
+            self._changed.notify_all()

@@ -1,0 +1,367 @@
+"""One MQTT connection, driven by the thread that owns it: connect, publish, turn, close.
+
+paho's own threads and queue are not used. What is unsent lives in the outbox, not in paho, and a
+lost connection is never revived: the next one is a new object.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge.errors import BrokerError
+from edge.messaging.broker import (
+    BrokerOptions,
+    BrokerRefused,
+    BrokerUnreachable,
+    connect_failure,
+    refusal,
+)
+
+LOG = logging.getLogger(__name__)
+MQTT_5 = int(MQTTProtocolVersion.MQTTv5)
+MQTT_311 = int(MQTTProtocolVersion.MQTTv311)
+PROTOCOL_NAMES = {MQTT_5: "5", MQTT_311: "3.1.1"}
+
+_CONNECT_TIMEOUT_S = 5.0
+_UNSUPPORTED_PROTOCOL = 0x84
+# The most that is sent without an answer, whatever the broker would take.
+_WINDOW = 100
+# The whole of a packet that is neither topic nor payload, at most.
+_PACKET_OVERHEAD_BYTES = 32
+_INCOMING_LIMIT_BYTES = 256 * 1024
+
+OnMessage = Callable[[str, bytes, bool], None]
+
+
+class _OtherProtocol(BrokerUnreachable):
+    """The broker does not speak this version, or hung up at the CONNECT as if it did not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """What the broker publishes, retained, when the client is gone without a word for `delay_s`."""
+
+    topic: str
+    payload: bytes
+    delay_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The broker's answer to one publish. failure: its MQTT 5 reason code; None = taken."""
+
+    ticket: int
+    failure: int | None
+    reason: str
+
+
+class Connection:
+    """An open connection. Not thread-safe. `window`: publishes that may be without an answer.
+
+    client_id: the session's name. session_expiry_s: how long the broker keeps the session after
+    the connection is lost; 0 begins a clean one. on_message(topic, payload, retained).
+    """
+
+    def __init__(
+        self,
+        broker: BrokerOptions,
+        client_id: str,
+        protocol: int,
+        *,
+        will: Will | None = None,
+        session_expiry_s: int = 0,
+        on_message: OnMessage | None = None,
+    ) -> None:
+        self.broker = broker
+        self.protocol = protocol
+        self.window = 1
+        self.packet_limit: int | None = None
+        self._retain = True
+        self._refused: BrokerError | None = None
+        self._connected = False
+        self._tickets = 0
+        self._waiting: deque[tuple[int, str, bytes, bool]] = deque()
+        self._in_flight: dict[int, int] = {}
+        self._acks: list[Ack] = []
+        self._subscribed: dict[int, list[ReasonCode]] = {}
+        self._on_message = on_message
+        self._client = self._new_client(client_id, will, session_expiry_s)
+        self._open(session_expiry_s)
+
+    @property
+    def protocol_name(self) -> str:
+        """`5` or `3.1.1`."""
+        return PROTOCOL_NAMES[self.protocol]
+
+    def fits(self, topic: str, payload: bytes) -> bool:
+        """Whether the broker takes a packet of this size."""
+        size = len(topic.encode()) + len(payload) + _PACKET_OVERHEAD_BYTES
+        return self.packet_limit is None or size <= self.packet_limit
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
+        """Send with QoS 1, when the window has room; return the ticket that its Ack will carry."""
+        self._tickets += 1
+        self._waiting.append((self._tickets, topic, payload, retain and self._retain))
+        self._send_waiting()
+        return self._tickets
+
+    def _send_waiting(self) -> None:
+        # paho's own limit cannot be set once the broker has named its Receive Maximum.
+        while self._waiting and len(self._in_flight) < self.window:
+            ticket, topic, payload, retain = self._waiting.popleft()
+            mid = self._client.publish(topic, payload, qos=1, retain=retain).mid
+            self._in_flight[mid] = ticket
+
+    def subscribe(self, topic_filter: str) -> None:
+        """Subscribe with QoS 1 and wait for the answer; BrokerRefused when it is no."""
+        result, mid = self._client.subscribe(topic_filter, qos=1)
+        if result != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
+            raise self._lost()
+        deadline = time.monotonic() + _CONNECT_TIMEOUT_S
+        while mid not in self._subscribed:
+            self.turn(deadline - time.monotonic())
+            if time.monotonic() >= deadline:
+                raise BrokerUnreachable(
+                    f"broker {self.broker.address}: no answer to a subscription"
+                )
+        for code in self._subscribed.pop(mid):
+            if code.is_failure:
+                raise BrokerRefused(
+                    f"broker {self.broker.address}: may not subscribe to {topic_filter} ({code}); "
+                    "check the broker's rules for this user"
+                )
+
+    def turn(self, timeout_s: float, wake: socket.socket | None = None) -> list[Ack]:
+        """Read and write what is ready, waiting at most `timeout_s` or until `wake` is readable.
+
+        Return the answers that came. BrokerError when the connection is lost.
+        """
+        sock = self._client.socket()
+        if sock is None:
+            raise self._lost()
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            timeout_s = 0.0
+        with selectors.DefaultSelector() as selector:
+            wanted = selectors.EVENT_READ
+            if self._client.want_write():
+                wanted |= selectors.EVENT_WRITE
+            selector.register(sock, wanted)
+            if wake is not None:
+                selector.register(wake, selectors.EVENT_READ)
+            events = {key.fileobj: mask for key, mask in selector.select(max(timeout_s, 0.0))}
+        ready = events.get(sock, 0)
+        if ready & selectors.EVENT_WRITE:
+            self._client.loop_write()
+        if ready & selectors.EVENT_READ or timeout_s == 0.0:
+            self._client.loop_read()
+        self._client.loop_misc()
+        acks, self._acks = self._acks, []
+        self._send_waiting()
+        if self._client.socket() is None and not acks:
+            raise self._lost()
+        return acks
+
+    def close(self) -> None:
+        """Say goodbye, so that no Will is published, and close the socket."""
+        self._client.disconnect()
+        deadline = time.monotonic() + 1.0
+        try:
+            while self._client.want_write() and time.monotonic() < deadline:
+                self.turn(0.1)
+        except (BrokerError, OSError):
+            pass
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the socket without a word, as a crash would."""
+        sock = self._client.socket()
+        if sock is not None:
+            sock.close()
+
+    def _new_client(self, client_id: str, will: Will | None, session_expiry_s: int) -> paho.Client:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            # In MQTT 5 this is an argument of connect().
+            clean_session=None if self.protocol == MQTT_5 else session_expiry_s == 0,
+            protocol=MQTTProtocolVersion(self.protocol),
+            # Else paho would go on to MQTT 3.1 by itself.
+            reconnect_on_failure=False,
+        )
+        client.max_inflight_messages_set(0)
+        client.connect_timeout = _CONNECT_TIMEOUT_S
+        if self.broker.username is not None:
+            client.username_pw_set(self.broker.username, self.broker.password)
+        context = self.broker.tls_context()
+        if context is not None:
+            client.tls_set_context(context)
+        if will is not None:
+            properties = None
+            if self.protocol == MQTT_5:
+                properties = _properties(PacketTypes.WILLMESSAGE)
+                properties.WillDelayInterval = will.delay_s
+            client.will_set(will.topic, will.payload, qos=1, retain=True, properties=properties)
+        client.on_connect = self._connack
+        client.on_disconnect = self._disconnected
+        client.on_publish = self._puback
+        client.on_subscribe = self._suback
+        if self._on_message is not None:
+            client.on_message = self._message
+        return client
+
+    def _open(self, session_expiry_s: int) -> None:
+        broker = self.broker
+        try:
+            if self.protocol == MQTT_5:
+                properties = _properties(PacketTypes.CONNECT)
+                properties.SessionExpiryInterval = session_expiry_s
+                properties.MaximumPacketSize = _INCOMING_LIMIT_BYTES
+                self._client.connect(
+                    broker.host,
+                    broker.port,
+                    broker.keepalive_s,
+                    clean_start=session_expiry_s == 0,
+                    properties=properties,
+                )
+            else:
+                self._client.connect(broker.host, broker.port, broker.keepalive_s)
+        except (OSError, ValueError) as error:
+            raise connect_failure(broker, error) from error
+        deadline = time.monotonic() + _CONNECT_TIMEOUT_S
+        try:
+            while not self._connected:
+                self.turn(deadline - time.monotonic())
+                if not self._connected and time.monotonic() >= deadline:
+                    raise BrokerUnreachable(
+                        f"broker {broker.address}: no answer to CONNECT; is this an MQTT port?"
+                    )
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _lost(self) -> BrokerError:
+        if self._refused is not None:
+            return self._refused
+        if not self._connected:
+            return _OtherProtocol(
+                f"broker {self.broker.address}: hung up without an answer; is an MQTT broker "
+                "listening there, and does it want mqtts://?"
+            )
+        return BrokerUnreachable(f"broker {self.broker.address}: connection lost")
+
+    # -- paho's callbacks, in the thread that turns ----------------------------------------------
+
+    def _connack(
+        self,
+        client: paho.Client,
+        userdata: object,
+        flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            if reason.value == _UNSUPPORTED_PROTOCOL:
+                self._refused = _OtherProtocol(
+                    f"broker {self.broker.address}: does not speak MQTT {self.protocol_name}"
+                )
+            else:
+                self._refused = refusal(self.broker, reason.value, str(reason))
+            return
+        if getattr(properties, "MaximumQoS", 1) == 0:
+            self._refused = BrokerRefused(
+                f"broker {self.broker.address}: takes QoS 0 only, which loses events; use another"
+            )
+            client.disconnect()
+            return
+        self.window = min(getattr(properties, "ReceiveMaximum", _WINDOW), _WINDOW)
+        self.packet_limit = getattr(properties, "MaximumPacketSize", None)
+        self._retain = bool(getattr(properties, "RetainAvailable", 1))
+        self._connected = True
+
+    def _disconnected(
+        self,
+        client: paho.Client,
+        userdata: object,
+        flags: paho.DisconnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if flags.is_disconnect_packet_from_server and reason.is_failure and self._refused is None:
+            self._refused = refusal(self.broker, reason.value, str(reason))
+
+    def _puback(
+        self,
+        client: paho.Client,
+        userdata: object,
+        mid: int,
+        reason: ReasonCode,
+        properties: Properties,
+    ) -> None:
+        ticket = self._in_flight.pop(mid)
+        self._acks.append(Ack(ticket, reason.value if reason.is_failure else None, str(reason)))
+
+    def _suback(
+        self,
+        client: paho.Client,
+        userdata: object,
+        mid: int,
+        reasons: list[ReasonCode],
+        properties: Properties,
+    ) -> None:
+        self._subscribed[mid] = reasons
+
+    def _message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = ""
+        if self._on_message is not None:
+            self._on_message(topic, bytes(message.payload), message.retain)
+
+
+def _properties(packet_type: int) -> Properties:
+    return Properties(packet_type)  # type: ignore[no-untyped-call]
+
+
+def open_connection(
+    broker: BrokerOptions,
+    client_id: str,
+    *,
+    will: Will | None = None,
+    session_expiry_s: int = 0,
+    on_message: OnMessage | None = None,
+) -> Connection:
+    """Connect with MQTT 5, or with 3.1.1 when the broker does not speak 5.
+
+    Some brokers refuse 5 with a reason, others (amqtt) just hang up, so both count. Errors:
+    BrokerRefused, BrokerUnreachable.
+    """
+
+    def attempt(protocol: int) -> Connection:
+        return Connection(
+            broker,
+            client_id,
+            protocol,
+            will=will,
+            session_expiry_s=session_expiry_s,
+            on_message=on_message,
+        )
+
+    try:
+        return attempt(MQTT_5)
+    except _OtherProtocol as error:
+        LOG.debug("%s; trying MQTT 3.1.1", error)
+        return attempt(MQTT_311)

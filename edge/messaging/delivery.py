@@ -1,0 +1,329 @@
+"""What one connection does for a device: outbox in order, retained topics, alarms, answers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal, cast
+
+import msgspec
+
+from edge.messaging.animals import AnimalBoard
+from edge.messaging.connection import Ack, Connection
+from edge.messaging.events import (
+    SCHEMA,
+    Alarm,
+    Availability,
+    DeviceState,
+    Gap,
+    OutboxState,
+    PayloadError,
+    Sighting,
+    StateReport,
+    decode,
+    encode,
+    timestamp,
+)
+from edge.messaging.outbox import Outbox, Row
+from edge.messaging.retry import Backoff, Waker
+from edge.messaging.topics import Topics
+
+STATE_INTERVAL_S = 15.0
+_ALARMS = 100
+# Answers are settled on disk in batches: each is a flush to the medium.
+_SETTLE_S = 0.25
+_TURN_S = 1.0
+# MQTT 5 reason codes that no later attempt will change.
+_NEVER = {0x90, 0x95, 0x99}
+
+Status = Literal["online", "offline", "stopped"]
+
+
+@dataclass(slots=True)
+class Mailbox:
+    """What other threads leave for the network thread; it outlives connections.
+
+    animals: payload by topic that is not yet sent. board: network thread only.
+    """
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    state: DeviceState | None = None
+    alarms: deque[Alarm] = field(default_factory=lambda: deque(maxlen=_ALARMS))
+    animals: dict[str, bytes] = field(default_factory=dict)
+    board: AnimalBoard = field(default_factory=AnimalBoard)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A publish without an answer yet, and what it carried."""
+
+    topic: str
+    payload: bytes
+    row: Row | None = None
+    alarm: Alarm | None = None
+    animal: bool = False
+
+
+class Delivery:
+    """Sends over one connection until it is lost (BrokerError from `step`) or `finish`ed.
+
+    Events go in the order of their seq, at most the connection's window without an answer, and
+    leave the outbox only on a success. When the broker refuses one, sending pauses with back-off
+    and then goes back to the oldest that waits.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        topics: Topics,
+        boot: str,
+        outbox: Outbox,
+        mailbox: Mailbox,
+        on_problem: Callable[[str], None],
+    ) -> None:
+        self._connection = connection
+        self._topics = topics
+        self._boot = boot
+        self._outbox = outbox
+        self._mailbox = mailbox
+        self._on_problem = on_problem
+        self._sent: dict[int, _Sent] = {}
+        self._cursor = 0
+        self._backlog = False
+        self._stream = outbox.stream
+        # What waited before this connection comes late: `replayed`.
+        self._late_until = outbox.last_seq
+        self._taken: list[int] = []
+        self._settled_s = 0.0
+        self._pause = Backoff(1.0, 60.0)
+        self._paused_until_s = 0.0
+        self._complained: set[str] = set()
+        self._state_sent: bytes | None = None
+        self._state_s = -STATE_INTERVAL_S
+        self._say("online")
+
+    @property
+    def drained(self) -> bool:
+        """Whether everything that was left with us has been sent and answered."""
+        mailbox = self._mailbox
+        return not (self._sent or self._taken or self._outbox.depth or mailbox.alarms) and (
+            not mailbox.animals
+        )
+
+    def step(self, waker: Waker) -> None:
+        """Send what can be sent, then wait for answers or work, a second at most."""
+        waker.clear()
+        self._send_alarms()
+        self._send_events()
+        self._send_animals()
+        self._send_state()
+        for ack in self._connection.turn(self._wait_s(), waker.socket):
+            self._answer(ack)
+        self._settle()
+
+    def finish(self, deadline_s: float) -> None:
+        """Send the last state and `stopped`, await the answers, and disconnect.
+
+        deadline_s: when to wait no longer, monotonic.
+        """
+        self._settle(at_once=True)
+        self._send_state(at_once=True)
+        self._say("stopped")
+        while self._sent and time.monotonic() < deadline_s:
+            for ack in self._connection.turn(deadline_s - time.monotonic()):
+                self._answer(ack)
+        self._settle(at_once=True)
+        self._connection.close()
+
+    def abandon(self) -> None:
+        """Close a lost connection and put back what it may not have delivered."""
+        self._connection.abandon()
+        self._settle(at_once=True)
+        with self._mailbox.lock:
+            for sent in reversed(self._sent.values()):
+                if sent.animal:
+                    self._mailbox.animals.setdefault(sent.topic, sent.payload)
+                elif sent.alarm is not None and sent.alarm.gap is None:
+                    self._mailbox.alarms.appendleft(sent.alarm)
+        self._sent.clear()
+
+    # -- sending -----------------------------------------------------------------------------------
+
+    def _publish(self, sent: _Sent, *, retain: bool = False) -> None:
+        ticket = self._connection.publish(sent.topic, sent.payload, retain=retain)
+        self._sent[ticket] = sent
+
+    def _say(self, status: Status) -> None:
+        payload = availability(self._topics.device, self._boot, status)
+        self._publish(_Sent(self._topics.availability, payload), retain=True)
+
+    def _send_events(self) -> None:
+        if self._outbox.stream != self._stream:
+            # The file was damaged and begun anew.
+            self._stream, self._cursor, self._late_until = self._outbox.stream, 0, 0
+        self._backlog = False
+        if time.monotonic() < self._paused_until_s:
+            return
+        if self._paused_until_s:
+            if self._in_flight():
+                return
+            self._paused_until_s = 0.0
+            self._late_until, self._cursor = max(self._late_until, self._cursor), 0
+        free = self._free()
+        rows = self._outbox.pending(free, after=self._cursor) if free else []
+        for row in rows:
+            self._cursor = row.seq
+            self._send_event(row)
+        self._backlog = len(rows) == free
+
+    def _send_event(self, row: Row) -> None:
+        try:
+            event = decode(row.payload, Sighting)
+        except PayloadError as error:
+            self._set_aside(row, str(error))
+            return
+        payload = row.payload
+        if row.seq <= self._late_until:
+            payload = encode(msgspec.structs.replace(event, replayed=True))
+        if not self._connection.fits(self._topics.sighting, payload):
+            self._set_aside(row, f"larger than the broker's {self._connection.packet_limit} bytes")
+            return
+        self._publish(_Sent(self._topics.sighting, payload, row=row))
+        with self._mailbox.lock:
+            for seen in self._mailbox.board.observe(event):
+                self._mailbox.animals[self._topics.animal(seen.animal)] = encode(seen)
+
+    def _set_aside(self, row: Row, why: str) -> None:
+        self._outbox.set_aside(row.seq, why)
+        self._on_problem(f"event {row.seq} set aside, the broker will never take it: {why}")
+
+    def _send_animals(self) -> None:
+        """Behind a long backlog only the newest word on each animal is sent."""
+        if self._backlog:
+            return
+        with self._mailbox.lock:
+            waiting = self._mailbox.animals
+            chosen = {topic: waiting.pop(topic) for topic in list(waiting)[: self._free()]}
+        for topic, payload in chosen.items():
+            self._publish(_Sent(topic, payload, animal=True), retain=True)
+
+    def _send_alarms(self) -> None:
+        gap = self._outbox.gap
+        # What is on its way may yet arrive, and then it is not lost.
+        if gap is not None and not any(seq <= gap.last for seq in self._in_flight()):
+            alarm = self._gap_alarm(gap)
+            if not any(sent.alarm and sent.alarm.gap for sent in self._sent.values()):
+                self._publish(_Sent(self._topics.alarm, encode(alarm), alarm=alarm))
+        with self._mailbox.lock:
+            alarms = list(self._mailbox.alarms)
+            self._mailbox.alarms.clear()
+        for alarm in alarms:
+            self._publish(_Sent(self._topics.alarm, encode(alarm), alarm=alarm))
+
+    def _gap_alarm(self, gap: Gap) -> Alarm:
+        with self._mailbox.lock:
+            state = self._mailbox.state
+        text = f"the outbox was full: {gap.lost} sightings dropped, the oldest first"
+        return new_alarm(self._topics.device, self._boot, "outbox-gap", text, state, gap)
+
+    def _send_state(self, *, at_once: bool = False) -> None:
+        now_s = time.monotonic()
+        with self._mailbox.lock:
+            state = self._mailbox.state
+        too_soon = self._state_sent is not None and now_s - self._state_s < STATE_INTERVAL_S
+        if state is None or (too_soon and not at_once):
+            return
+        report = StateReport(
+            **{name: getattr(state, name) for name in state.__struct_fields__},
+            schema=SCHEMA,
+            device=self._topics.device,
+            boot=self._boot,
+            protocol=cast(Literal["5", "3.1.1"], self._connection.protocol_name),
+            outbox=OutboxState(
+                depth=self._outbox.depth,
+                oldest=self._outbox.oldest,
+                lost=self._outbox.lost,
+                set_aside=self._outbox.aside,
+            ),
+        )
+        payload = encode(report)
+        if payload != self._state_sent:
+            self._publish(_Sent(self._topics.state, payload), retain=True)
+            self._state_sent, self._state_s = payload, now_s
+
+    # -- answers -----------------------------------------------------------------------------------
+
+    def _answer(self, ack: Ack) -> None:
+        sent = self._sent.pop(ack.ticket, None)
+        if sent is None:
+            return
+        if ack.failure is None:
+            self._complained.discard(sent.topic)
+            if sent.row is not None:
+                self._taken.append(sent.row.seq)
+                self._pause.reset()
+            elif sent.alarm is not None and sent.alarm.gap is not None:
+                self._outbox.gap_reported(sent.alarm.gap)
+            return
+        if sent.row is not None and ack.failure in _NEVER:
+            self._set_aside(sent.row, ack.reason)
+            return
+        if sent.row is not None and not self._paused_until_s:
+            self._paused_until_s = time.monotonic() + self._pause.next_s()
+        if sent.topic not in self._complained:
+            self._complained.add(sent.topic)
+            self._on_problem(
+                f"broker {self._connection.broker.address}: refused {sent.topic} ({ack.reason}); "
+                f"check its rules for {self._topics.device}; {self._outbox.depth} events wait"
+            )
+
+    def _settle(self, *, at_once: bool = False) -> None:
+        """Take what was delivered out of the outbox."""
+        if not self._taken:
+            return
+        now_s = time.monotonic()
+        full = len(self._taken) * 2 >= self._connection.window or not self._in_flight()
+        if at_once or full or now_s - self._settled_s >= _SETTLE_S:
+            if self._outbox.stream == self._stream:
+                self._outbox.delivered(self._taken)
+            self._taken = []
+            self._settled_s = now_s
+
+    def _free(self) -> int:
+        """How many more publishes the window has room for."""
+        return max(self._connection.window - len(self._sent), 0)
+
+    def _in_flight(self) -> list[int]:
+        return [sent.row.seq for sent in self._sent.values() if sent.row is not None]
+
+    def _wait_s(self) -> float:
+        if self._taken:
+            return _SETTLE_S
+        if self._paused_until_s:
+            return min(max(self._paused_until_s - time.monotonic(), 0.05), _TURN_S)
+        return _TURN_S
+
+
+def availability(device: str, boot: str, status: Status) -> bytes:
+    """Return the payload of `up/availability`."""
+    return encode(Availability(schema=SCHEMA, device=device, status=status, boot=boot))
+
+
+def new_alarm(
+    device: str, boot: str, kind: str, text: str, state: DeviceState | None, gap: Gap | None = None
+) -> Alarm:
+    """Return an alarm of now; without a time while the clock cannot be trusted."""
+    synced = state is not None and state.clock == "synced"
+    return Alarm(
+        schema=SCHEMA,
+        device=device,
+        boot=boot,
+        kind=kind,
+        text=text[:500],
+        at=timestamp(datetime.now(UTC)) if synced else None,
+        gap=gap,
+    )

@@ -1,0 +1,97 @@
+"""Frames into an MP4 file."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge.errors import EarmarkError
+from edge.vision.types import Image
+
+
+def write_video(path: Path, frames: Iterable[Image], fps: float, *, crf: int = 27) -> int:
+    """Write RGB frames (H, W, 3) of even, equal sizes to an MP4 file; return how many.
+
+    H.264 by an `ffmpeg` on PATH, else MPEG-4 by OpenCV. crf: H.264 quality, lower is better.
+    Raises EarmarkError when the file cannot be written; a partial file is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    program = shutil.which("ffmpeg")
+    try:
+        if program is None:
+            count = _write_opencv(path, frames, fps)
+        else:
+            count = _write_ffmpeg(program, path, frames, fps, crf)
+        if count == 0:
+            raise EarmarkError(f"{path}: no frames to write")
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return count
+
+
+def _write_ffmpeg(program: str, path: Path, frames: Iterable[Image], fps: float, crf: int) -> int:
+    count = 0
+    child: subprocess.Popen[bytes] | None = None
+    with tempfile.TemporaryFile() as messages:
+        try:
+            for frame in frames:
+                if child is None:
+                    child = subprocess.Popen(
+                        _command(program, path, frame, fps, crf),
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.DEVNULL,
+                        stderr=messages,
+                    )
+                assert child.stdin is not None
+                child.stdin.write(np.ascontiguousarray(frame).data)
+                count += 1
+            if child is not None and child.stdin is not None:
+                child.stdin.close()
+        except BrokenPipeError:
+            pass
+        except BaseException:
+            if child is not None:
+                child.kill()
+                child.wait()
+            raise
+        if child is not None and child.wait() != 0:
+            messages.seek(0)
+            lines = messages.read().decode(errors="replace").split("\n")
+            reason = next((line for line in reversed(lines) if line.strip()), "no reason given")
+            raise EarmarkError(f"{path}: ffmpeg could not write the video: {reason.strip()}")
+    return count
+
+
+def _command(program: str, path: Path, frame: Image, fps: float, crf: int) -> list[str]:
+    height, width = frame.shape[:2]
+    return [
+        *(program, "-hide_banner", "-loglevel", "error", "-y"),
+        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps}"),
+        *("-i", "-", "-an", "-c:v", "libx264", "-preset", "medium", "-crf", f"{crf}"),
+        *("-pix_fmt", "yuv420p", "-movflags", "+faststart", "-f", "mp4", str(path)),
+    ]
+
+
+def _write_opencv(path: Path, frames: Iterable[Image], fps: float) -> int:
+    count = 0
+    writer: cv2.VideoWriter | None = None
+    try:
+        for frame in frames:
+            if writer is None:
+                size = (frame.shape[1], frame.shape[0])
+                writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
+                if not writer.isOpened():
+                    raise EarmarkError(f"{path}: OpenCV cannot write MP4 here; install ffmpeg")
+            writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+            count += 1
+    finally:
+        if writer is not None:
+            writer.release()
+    return count

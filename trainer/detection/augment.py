@@ -1,0 +1,140 @@
+"""Augmentation of frames with their boxes: other views, scales, lights and cameras."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.vision.geometry import Colour, box_areas, clip_boxes
+from edge.vision.types import Floats, Image
+
+_SMALLEST_SIDE_PX = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class FrameAugmentation:
+    """How far a frame may be changed.
+
+    scale: factor, drawn log-uniformly from 1/scale..scale, about a point of the frame, so that
+    growing crops. rotation_deg: angle, drawn from +-. flip: probability of a mirror image, for
+    each axis; to find an animal it matters not whose coat it is. quarter_turns: turn square inputs
+    by 90 degrees too. brightness: of full scale, +-. contrast: factor 1 +-. tint: factor 1 +- for
+    each channel. greyscale, blur, noise: probabilities of a night camera's grey, a blurred frame
+    and sensor noise (sigma in grey levels). least_visible: a box keeps its animal if that share
+    of it is still in the frame.
+    """
+
+    scale: float = 1.35
+    rotation_deg: float = 8.0
+    flip: float = 0.5
+    quarter_turns: bool = True
+    brightness: float = 0.15
+    contrast: float = 0.25
+    tint: float = 0.08
+    greyscale: float = 0.12
+    blur: float = 0.1
+    noise: float = 0.15
+    noise_sigma: float = 8.0
+    least_visible: float = 0.4
+
+
+class FrameAugmenter:
+    """Changes frames and their boxes; the same seed gives the same changes."""
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        seed: int,
+        colour: Colour = (114, 114, 114),
+        options: FrameAugmentation | None = None,
+    ) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._height, self._width = size
+        self._colour = colour
+        self._options = options or FrameAugmentation()
+        # Drawing noise is slow; windows into one large field are as good.
+        field = self._rng.normal(
+            0, self._options.noise_sigma, (2 * self._height, 2 * self._width, 3)
+        )
+        self._noise = np.round(field).astype(np.int16)
+
+    def __call__(
+        self, image: Image, boxes: Floats, classes: NDArray[np.int32]
+    ) -> tuple[Image, Floats, NDArray[np.int32]]:
+        """Return a changed copy of a frame (H, W, 3), and the boxes (n, 4) and classes (n,) left.
+
+        Boxes are x1 y1 x2 y2 in pixels of the frame, cut to it.
+        """
+        matrix = self._draw_matrix()
+        warped = cv2.warpAffine(
+            self._light(image),
+            matrix,
+            (self._width, self._height),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=self._colour,
+        )
+        moved = warp_boxes(boxes, matrix)
+        cut = clip_boxes(moved, self._width, self._height)
+        keep = box_areas(cut) >= self._options.least_visible * box_areas(moved)
+        keep &= (cut[:, 2:] - cut[:, :2]).min(axis=1, initial=np.inf) >= _SMALLEST_SIDE_PX
+        return self._spoil(np.asarray(warped, np.uint8)), cut[keep], classes[keep]
+
+    def _draw_matrix(self) -> NDArray[np.float64]:
+        """Return a random affine map (2, 3) of pixel centres."""
+        rng, options = self._rng, self._options
+        angle = math.radians(rng.uniform(-options.rotation_deg, options.rotation_deg))
+        if options.quarter_turns and self._height == self._width:
+            angle += math.pi / 2 * int(rng.integers(4))
+        scale = options.scale ** rng.uniform(-1, 1)
+        mirror = np.where(rng.random(2) < options.flip, -1.0, 1.0)
+        turn = np.array(
+            [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+        )
+        linear = scale * turn @ np.diag(mirror)
+        sides = np.array([self._width, self._height], np.float64)
+        # Grown, the frame is cropped anywhere; shrunk, it lies anywhere on the padding.
+        room = abs(scale - 1) / 2 * sides
+        centre = (sides - 1) / 2
+        shift = centre - linear @ centre + rng.uniform(-room, room)
+        return np.column_stack([linear, shift])
+
+    def _light(self, image: Image) -> Image:
+        rng, options = self._rng, self._options
+        factor = 1 + rng.uniform(-options.contrast, options.contrast)
+        factors = factor * (1 + rng.uniform(-options.tint, options.tint, 3))
+        offset = 255 * rng.uniform(-options.brightness, options.brightness)
+        levels = (np.arange(256)[:, None] - 128) * factors + 128 + offset
+        return np.asarray(cv2.LUT(image, np.clip(levels, 0, 255).astype(np.uint8)[None]), np.uint8)
+
+    def _spoil(self, image: Image) -> Image:
+        rng, options = self._rng, self._options
+        chances = rng.random(3)
+        if chances[0] < options.greyscale:
+            image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        if chances[1] < options.blur:
+            image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.2))
+        if chances[2] < options.noise:
+            y, x = rng.integers(0, self._height), rng.integers(0, self._width)
+            window = self._noise[y : y + self._height, x : x + self._width]
+            image = cv2.add(image, window, dtype=cv2.CV_8U)
+        return np.asarray(image, np.uint8)
+
+
+def warp_boxes(boxes: Floats, matrix: NDArray[np.float64]) -> Floats:
+    """Return the boxes (n, 4) that an affine map (2, 3) of pixel centres makes of boxes (n, 4).
+
+    The ellipse within each box is turned and boxed anew: corners would give boxes too large for
+    animals, which are round (Kalra et al., "Towards Rotation Invariance in Object Detection", 2021).
+    """
+    linear, shift = matrix[:, :2], matrix[:, 2]
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    halves = (boxes[:, 2:] - boxes[:, :2]) / 2
+    # Edges lie half a pixel beside pixel centres.
+    moved = (centres - 0.5) @ linear.T + shift + 0.5
+    reach = np.sqrt(halves.astype(np.float64) ** 2 @ (linear.T**2))
+    return np.concatenate([moved - reach, moved + reach], axis=1).astype(np.float32)
