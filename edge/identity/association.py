@@ -32,17 +32,19 @@ def assign(costs: Floats, allowed: NDArray[np.bool_], limit: float) -> Pairs:
 
 
 def position_costs(
-    predicted: Floats, boxes: Floats, squared: Floats, gate: float
+    predicted: Floats, boxes: Floats, squared: Floats, gate: float, least_iou: float
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return costs 0..1 (T, N) of detections by place alone, and which pairs lie in the gate.
+    """Return costs 0..1 (T, N) of detections by place alone, and which pairs are possible.
 
     predicted: boxes (T, 4) of the tracks; boxes: (N, 4) detected; squared: squared Mahalanobis
-    distances (T, N), of which more than `gate` is impossible. IoU tells near boxes apart, the
-    Mahalanobis distance goes on where they no longer touch.
+    distances (T, N). Possible is what lies within `gate` or overlaps by `least_iou`: the filter
+    trusts itself too much when a box jumps because its animal bends or is half hidden. IoU tells
+    near boxes apart, the Mahalanobis distance goes on where they no longer touch.
     """
-    inside = squared <= gate
-    costs = 0.6 * (1 - iou_matrix(predicted, boxes)) + 0.4 * np.minimum(squared / gate, 1)
-    return np.asarray(costs, np.float32), inside
+    overlap = iou_matrix(predicted, boxes)
+    possible = (squared <= gate) | (overlap >= least_iou)
+    costs = 0.6 * (1 - overlap) + 0.4 * np.minimum(squared / gate, 1)
+    return np.asarray(costs, np.float32), possible
 
 
 def appearance_distances(
@@ -68,9 +70,7 @@ def mixed_costs(
     return np.asarray((1 - weight) * position + weight * looks, np.float32)
 
 
-def contested_columns(
-    costs: Floats, allowed: NDArray[np.bool_], doubt: float
-) -> NDArray[np.int64]:
+def contested_columns(costs: Floats, allowed: NDArray[np.bool_], doubt: float) -> NDArray[np.int64]:
     """Return the detections (K,) for which place alone leaves a doubt, greatest doubt first.
 
     costs, allowed: (T, N). There is a doubt where a second track would cost at most `doubt` more
@@ -82,4 +82,4 @@ def contested_columns(
     rivals = np.flatnonzero(np.isfinite(two[1]))
     lead = two[1, rivals] - two[0, rivals]
     rivals, lead = rivals[lead <= doubt], lead[lead <= doubt]
-    return rivals[np.argsort(lead, kind="stable")]
+    return np.asarray(rivals[np.argsort(lead, kind="stable")], np.int64)

@@ -85,9 +85,9 @@ class Evidence:
         return tuple(self._votes)
 
     @property
-    def doubtful(self) -> bool:
-        """Say whether more crops are wanted soon: no identity yet, or one that is questioned."""
-        return self.name == NOBODY or self._asked > 0
+    def open(self) -> bool:
+        """Say whether more crops are wanted soon: not settled, or the identity is questioned."""
+        return not self.settled or self._asked > 0
 
     def weight(self, score: float, sharpness: float) -> float:
         """Return what a crop weighs in the mean: detector score * sharpness, the latter 0..1."""
@@ -159,15 +159,19 @@ class Evidence:
             self._standing[label] = (distance, next_one - distance)
         return self._standing[label]
 
-    def claims(self) -> dict[int, float]:
-        """Return the label this track claims and what the claim is worth, more than 0."""
+    def claims(self, seen: bool) -> dict[int, float]:
+        """Return the label this track claims and what the claim is worth, more than 0.
+
+        seen: the animal is in view; a track that is missing its own claims only half as much.
+        """
         if self.label == NOBODY:
             return {}
         distance, _ = self.standing(self.label)
         # Between equal shares of the votes the nearer mean decides.
         near = 0.0 if distance is None else _NEARNESS * max(0.0, 1 - distance)
         held = self._options.holder_bonus if self.name == self.label else 0.0
-        return {self.label: max(_LEAST_WORTH, self.share(self.label) + near + held)}
+        worth = max(_LEAST_WORTH, self.share(self.label) + near + held)
+        return {self.label: worth if seen else worth / 2}
 
     def reason(self) -> Reason:
         """Return why the track has no name."""

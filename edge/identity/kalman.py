@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from edge.vision.types import Floats
 
 _Array = NDArray[np.float64]
+# After a gap in the stream nobody walks straight on for longer than this.
+_LONGEST_STEP_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class BoxFilters:
     def predict(self, dt_s: float, unseen: NDArray[np.bool_]) -> None:
         """Advance all filters by `dt_s` seconds; `unseen` (T,): had no detection last time."""
         options = self._options
+        dt_s = min(dt_s, _LONGEST_STEP_S)
         size = _sizes(self._place)
         change = np.array([options.acceleration] * 2 + [options.growth] * 2)
         power = (change * size) ** 2

@@ -95,9 +95,8 @@ def connect_failure(broker: BrokerOptions, error: Exception) -> BrokerError:
             "signed it, and check this machine's clock"
         )
     if isinstance(error, ssl.SSLError):
-        return BrokerRefused(
-            f"{where}: no TLS ({error.reason or 'handshake failed'}); is this its TLS port?"
-        )
+        reason = getattr(error, "reason", None) or "handshake failed"
+        return BrokerRefused(f"{where}: no TLS ({reason}); is this its TLS port?")
     if isinstance(error, socket.gaierror | UnicodeError):
         return BrokerUnreachable(f"{where}: host not found; check the name and the network")
     if isinstance(error, ConnectionRefusedError):

@@ -36,6 +36,9 @@ MQTT_311 = int(MQTTProtocolVersion.MQTTv311)
 PROTOCOL_NAMES = {MQTT_5: "5", MQTT_311: "3.1.1"}
 
 _CONNECT_TIMEOUT_S = 5.0
+# amqtt takes the properties of an MQTT 5 CONNECT for the length of a client id and waits for the
+# rest of it for ever. On this machine silence is told from slowness sooner.
+_LOOPBACK_TIMEOUT_S = 2.0
 _UNSUPPORTED_PROTOCOL = 0x84
 # The most that is sent without an answer, whatever the broker would take.
 _WINDOW = 100
@@ -47,7 +50,7 @@ OnMessage = Callable[[str, bytes, bool], None]
 
 
 class _OtherProtocol(BrokerUnreachable):
-    """The broker does not speak this version, or hung up at the CONNECT as if it did not."""
+    """The broker does not speak this version, or hung up or fell silent as if it did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,12 +243,13 @@ class Connection:
                 self._client.connect(broker.host, broker.port, broker.keepalive_s)
         except (OSError, ValueError) as error:
             raise connect_failure(broker, error) from error
-        deadline = time.monotonic() + _CONNECT_TIMEOUT_S
+        local = broker.host == "localhost" or broker.host.startswith(("127.", "::1"))
+        deadline = time.monotonic() + (_LOOPBACK_TIMEOUT_S if local else _CONNECT_TIMEOUT_S)
         try:
             while not self._connected:
                 self.turn(deadline - time.monotonic())
                 if not self._connected and time.monotonic() >= deadline:
-                    raise BrokerUnreachable(
+                    raise _OtherProtocol(
                         f"broker {broker.address}: no answer to CONNECT; is this an MQTT port?"
                     )
         except BaseException:
@@ -346,8 +350,8 @@ def open_connection(
 ) -> Connection:
     """Connect with MQTT 5, or with 3.1.1 when the broker does not speak 5.
 
-    Some brokers refuse 5 with a reason, others (amqtt) just hang up, so both count. Errors:
-    BrokerRefused, BrokerUnreachable.
+    Some brokers refuse 5 with a reason, others hang up or (amqtt) say nothing, so all three count.
+    Errors: BrokerRefused, BrokerUnreachable.
     """
 
     def attempt(protocol: int) -> Connection:

@@ -84,7 +84,9 @@ class Delivery:
         outbox: Outbox,
         mailbox: Mailbox,
         on_problem: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._connection = connection
         self._topics = topics
         self._boot = boot
@@ -128,13 +130,13 @@ class Delivery:
     def finish(self, deadline_s: float) -> None:
         """Send the last state and `stopped`, await the answers, and disconnect.
 
-        deadline_s: when to wait no longer, monotonic.
+        deadline_s: when to wait no longer, on `clock`.
         """
         self._settle(at_once=True)
         self._send_state(at_once=True)
         self._say("stopped")
-        while self._sent and time.monotonic() < deadline_s:
-            for ack in self._connection.turn(deadline_s - time.monotonic()):
+        while self._sent and self._clock() < deadline_s:
+            for ack in self._connection.turn(deadline_s - self._clock()):
                 self._answer(ack)
         self._settle(at_once=True)
         self._connection.close()
@@ -166,7 +168,7 @@ class Delivery:
             # The file was damaged and begun anew.
             self._stream, self._cursor, self._late_until = self._outbox.stream, 0, 0
         self._backlog = False
-        if time.monotonic() < self._paused_until_s:
+        if self._clock() < self._paused_until_s:
             return
         if self._paused_until_s:
             if self._in_flight():
@@ -231,7 +233,7 @@ class Delivery:
         return new_alarm(self._topics.device, self._boot, "outbox-gap", text, state, gap)
 
     def _send_state(self, *, at_once: bool = False) -> None:
-        now_s = time.monotonic()
+        now_s = self._clock()
         with self._mailbox.lock:
             state = self._mailbox.state
         too_soon = self._state_sent is not None and now_s - self._state_s < STATE_INTERVAL_S
@@ -273,7 +275,7 @@ class Delivery:
             self._set_aside(sent.row, ack.reason)
             return
         if sent.row is not None and not self._paused_until_s:
-            self._paused_until_s = time.monotonic() + self._pause.next_s()
+            self._paused_until_s = self._clock() + self._pause.next_s()
         if sent.topic not in self._complained:
             self._complained.add(sent.topic)
             self._on_problem(
@@ -285,7 +287,7 @@ class Delivery:
         """Take what was delivered out of the outbox."""
         if not self._taken:
             return
-        now_s = time.monotonic()
+        now_s = self._clock()
         full = len(self._taken) * 2 >= self._connection.window or not self._in_flight()
         if at_once or full or now_s - self._settled_s >= _SETTLE_S:
             if self._outbox.stream == self._stream:
@@ -304,7 +306,7 @@ class Delivery:
         if self._taken:
             return _SETTLE_S
         if self._paused_until_s:
-            return min(max(self._paused_until_s - time.monotonic(), 0.05), _TURN_S)
+            return min(max(self._paused_until_s - self._clock(), 0.05), _TURN_S)
         return _TURN_S
 
 

@@ -18,8 +18,9 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -67,14 +68,20 @@ def find_mosquitto() -> str | None:
 class Mosquitto:
     """A mosquitto process with a configuration of its own; starts on entering, ends on leaving.
 
-    config: lines added to, or with `anonymous` False instead of, the open defaults.
+    config: lines added to its configuration file. anonymous: whether anybody may log in.
     """
 
     def __init__(self, config: Sequence[str] = (), *, anonymous: bool = True) -> None:
         self.port = 0
         self._config = [
             f"allow_anonymous {'true' if anonymous else 'false'}",
-            "persistence false",
+            # Started by root it would become another user, who may not read our files.
+            *(["user root"] if os.geteuid() == 0 else []),
+            *(
+                []
+                if any(line.startswith("persistence ") for line in config)
+                else ["persistence false"]
+            ),
             "log_dest stderr",
             *config,
         ]
@@ -130,7 +137,7 @@ class Mosquitto:
     def _try_start(self, port: int) -> bool:
         config = Path(self._folder.name) / "mosquitto.conf"
         config.write_text("\n".join([f"listener {port} {_HOST}", *self._config]) + "\n")
-        with self._log.open("ab") as log:
+        with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [self._executable(), "-c", str(config)],
                 stdin=subprocess.DEVNULL,
@@ -139,12 +146,14 @@ class Mosquitto:
                 # Ctrl-C at the terminal is for the agent, which still has events to deliver.
                 start_new_session=True,
             )
-        deadline = time.monotonic() + _START_S
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                break
-            if listens(port):
+        begin = time.monotonic()
+        while time.monotonic() < begin + _START_S and self._process.poll() is None:
+            # Somebody else may have taken the port meanwhile: mosquitto's own word counts, or,
+            # for versions that do not give it, that it is still there after a second.
+            settled = b" running" in self._log.read_bytes() or time.monotonic() > begin + 1
+            if settled and listens(port):
                 return True
+            time.sleep(0.01)
         self.stop()
         return False
 
@@ -186,10 +195,9 @@ def _amqtt() -> Iterator[str]:
             "'earmark[demo]' for the embedded one; or name yours with --broker"
         )
     port = free_port()
-    loop = asyncio.new_event_loop()
     failure: list[Exception] = []
     ready = threading.Event()
-    over = asyncio.Event()
+    end: list[Callable[[], object]] = []
 
     async def serve() -> None:
         from amqtt.broker import Broker
@@ -198,8 +206,10 @@ def _amqtt() -> Iterator[str]:
             "listeners": {"default": {"type": "tcp", "bind": f"{_HOST}:{port}"}},
             "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {}},
         }
-        broker = Broker(config)
+        over = asyncio.Event()
+        end.append(partial(asyncio.get_running_loop().call_soon_threadsafe, over.set))
         try:
+            broker = Broker(config)
             await broker.start()
         except Exception as error:
             failure.append(error)
@@ -209,15 +219,12 @@ def _amqtt() -> Iterator[str]:
         await over.wait()
         await broker.shutdown()
 
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        with contextlib.closing(loop):
-            loop.run_until_complete(serve())
-
     # It tells every connection, and calls each refused MQTT 5 an error.
     for name in ("amqtt", "transitions"):
-        logging.getLogger(name).setLevel(logging.DEBUG)
-    thread = threading.Thread(target=run, name="earmark-amqtt", daemon=True)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    thread = threading.Thread(
+        target=lambda: asyncio.run(serve()), name="earmark-amqtt", daemon=True
+    )
     thread.start()
     if not ready.wait(_START_S) or failure:
         reason = failure[0] if failure else f"not ready within {_START_S:g} s"
@@ -226,5 +233,5 @@ def _amqtt() -> Iterator[str]:
         yield f"mqtt://{_HOST}:{port}"
     finally:
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(over.set)
+            end[0]()
         thread.join(_STOP_S)

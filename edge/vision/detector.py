@@ -35,6 +35,11 @@ class Detector:
             spec.pixel_offset,
         )
 
+    @property
+    def score_threshold(self) -> float:
+        """The score from which a box is an animal, as the trainer chose it."""
+        return self._spec.score_threshold
+
     def detect(self, image: Image, score_threshold: float | None = None) -> Detections:
         """Return the animals of a frame (H, W, 3), best first, boxes cut to the frame.
 

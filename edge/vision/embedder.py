@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from edge.errors import BundleError
 from edge.release.manifest import EmbedderSpec
+from edge.vision.geometry import Colour
 from edge.vision.runtime import Model, quantisation_table
 from edge.vision.types import Floats
 
@@ -40,6 +41,11 @@ class Embedder:
     def size(self) -> int:
         """Side of the square crop in pixels."""
         return self._spec.input_shape[1]
+
+    @property
+    def letterbox_colour(self) -> Colour:
+        """RGB around a crop that is not square, as in training; see `cut_crop`."""
+        return self._spec.letterbox_colour
 
     @property
     def dimension(self) -> int:

@@ -55,9 +55,13 @@ def sharpness(crop: Image) -> float:
 
 
 def assess(
-    crop: Image, box: Floats, covered: float, width: int, height: int, edge_px: float
+    crop: Image | None, box: Floats, covered: float, width: int, height: int, edge_px: float
 ) -> CropQuality:
-    """Measure a crop (S, S, 3) of `box` (4,) in a frame of `width` by `height` pixels."""
+    """Measure a crop (S, S, 3) of `box` (4,) in a frame of `width` by `height` pixels.
+
+    Without a crop only the box is judged, and the crop counts as infinitely sharp.
+    """
     x1, y1, x2, y2 = (float(v) for v in box)
     clipped = x1 <= edge_px or y1 <= edge_px or x2 >= width - edge_px or y2 >= height - edge_px
-    return CropQuality(sharpness(crop), clipped, covered, min(x2 - x1, y2 - y1))
+    sharp = float("inf") if crop is None else sharpness(crop)
+    return CropQuality(sharp, clipped, covered, min(x2 - x1, y2 - y1))

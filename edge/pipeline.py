@@ -1,0 +1,265 @@
+"""Frame in, tracked and named animals out. Pure: no clock, disk, network or randomness.
+
+The order of one frame, so that few crops are embedded and none of them twice:
+
+1. detect, weak boxes included; strong ones whose crop may be good (edge, size, cover) are noted;
+2. predict the tracks; embed the crops of strong boxes that two tracks contest, most doubtful first;
+3. associate by place, and by appearance where 2 gave one; then weak boxes by IoU;
+4. embed boxes nobody took while a track's animal is missing, and recover that track by appearance;
+5. embed the crops of tracks that need evidence: not settled, moved, or not looked at for long;
+6. votes and mean embeddings; young tracks go into lost ones of the same animal;
+7. one assignment over tracks and animals names them all.
+
+Steps 2, 4 and 5 share one budget of crops a frame; most overdue tracks come first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import BundleError
+from edge.identity.assignment import assign_claims
+from edge.identity.evidence import EvidenceOptions, Vote, place_means, vote_labels
+from edge.identity.matching import NOBODY, Matcher
+from edge.identity.means import ClassMeans
+from edge.identity.tracking import Tracker, TrackerOptions, TrackState
+from edge.identity.types import Track
+from edge.vision.look import CropEmbedder, Look
+from edge.vision.quality import CropGates
+from edge.vision.types import Detections, Frame, Image
+
+
+class FrameDetector(Protocol):
+    """What the pipeline needs of a detector."""
+
+    @property
+    def score_threshold(self) -> float:
+        """The score from which a box is an animal."""
+
+    def detect(self, image: Image, score_threshold: float | None = None) -> Detections:
+        """Return the animals of a frame, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingOptions:
+    """How often an animal is looked at (its crop cut and embedded).
+
+    max_crops: a frame, all animals together; contested_crops: how many of them may settle who a
+    contested detection belongs to. open_every_s: between looks at a track that is not settled, or
+    whose identity is questioned; moved_every_s: at one that moved or has no name; rest_every_s:
+    at any other. moved: distance of the centre or change of size, in lengths (sqrt of the box's
+    area), from which a track has moved.
+    """
+
+    max_crops: int = 8
+    contested_crops: int = 4
+    open_every_s: float = 0.15
+    moved_every_s: float = 0.5
+    rest_every_s: float = 10.0
+    moved: float = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineOptions:
+    """All options of the pipeline.
+
+    strong_score: from which a detection may start a track and give evidence; None: the detector's
+    own threshold. weak_score: from which it may keep a track alive.
+    """
+
+    strong_score: float | None = None
+    weak_score: float = 0.1
+    gates: CropGates = field(default_factory=CropGates)
+    tracker: TrackerOptions = field(default_factory=TrackerOptions)
+    evidence: EvidenceOptions = field(default_factory=EvidenceOptions)
+    embedding: EmbeddingOptions = field(default_factory=EmbeddingOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """What one frame gave.
+
+    index: the frame's. tracks: alive and confirmed, by id; an animal that is missing for the
+    moment has `seen` false and a predicted box. ended: closed with this frame, each once; one that
+    is not settled may have turned out to be an older track's animal. detections: all of this
+    frame's, weak ones (`weak_score`) included.
+    """
+
+    index: int
+    tracks: tuple[Track, ...]
+    ended: tuple[Track, ...]
+    detections: Detections
+
+
+class Pipeline:
+    """One camera's way from frames to named tracks; models may be shared, one thread at a time."""
+
+    def __init__(
+        self,
+        detector: FrameDetector,
+        embedder: CropEmbedder,
+        means: ClassMeans,
+        options: PipelineOptions | None = None,
+    ) -> None:
+        self._options = options or PipelineOptions()
+        self._detector = detector
+        self._embedder = embedder
+        self._tracker = Tracker(self._options.tracker, self._options.evidence)
+        self._matcher = self._checked(means)
+
+    def process(self, frame: Frame) -> FrameResult:
+        """Work through the next frame of the camera."""
+        options = self._options
+        strong_score = options.strong_score
+        if strong_score is None:
+            strong_score = self._detector.score_threshold
+        found = self._detector.detect(frame.image, min(options.weak_score, strong_score))
+        strong = found.scores >= strong_score
+        look = Look(
+            frame.image, found, strong, self._embedder, options.gates, options.embedding.max_crops
+        )
+        tracker, now_s = self._tracker, frame.monotonic_s
+
+        tracker.begin(now_s)
+        look.embed(tracker.contested(found, strong), options.embedding.contested_crops)
+        tracker.associate(found, strong, look.embeddings, look.embedded)
+        look.embed(tracker.missing(strong))
+        tracker.recover(found, strong, look.embeddings, look.embedded)
+        ended = tracker.finish(found, strong)
+        look.embed(self._due(look, now_s))
+        self._vote(look, now_s)
+        absorbed = tracker.reunite()
+        self._name()
+        for track in tracker.tracks:
+            if track.confirmed:
+                track.evidence.settle(now_s - track.first_seen_s)
+        closed = tuple(self._report(track) for track in ended + absorbed)
+        return FrameResult(frame.index, self._alive(), closed, found)
+
+    def finish(self) -> tuple[Track, ...]:
+        """End the stream: return the tracks that were still alive, as they stand."""
+        alive = self._alive()
+        self._tracker.clear()
+        return alive
+
+    def replace_means(self, means: ClassMeans) -> None:
+        """Take other class means of the same embedder, between two frames.
+
+        Tracks go on. Their good crops vote again by the new means, so that an animal that is
+        enrolled while it is in view is named at once, and one that left the herd loses its name.
+        Raises BundleError for means of another dimension; the old ones then stay.
+        """
+        self._matcher = self._checked(means)
+        held = [track.evidence for track in self._tracker.tracks if track.evidence.votes]
+        for evidence in held:
+            embeddings = np.stack([vote.embedding for vote in evidence.votes])
+            evidence.relabel(vote_labels(embeddings, self._matcher))
+        place_means(held, self._matcher)
+        self._name()
+
+    def _checked(self, means: ClassMeans) -> Matcher:
+        if means.dimension != self._embedder.dimension:
+            raise BundleError(
+                f"class means of dimension {means.dimension} do not fit this embedder "
+                f"({self._embedder.dimension}); build them again with the bundle in use"
+            )
+        return Matcher(means)
+
+    def _due(self, look: Look, now_s: float) -> NDArray[np.int64]:
+        """Return the detections whose tracks need a look, most overdue first.
+
+        A crop that cannot be good is noted as such here and costs nothing.
+        """
+        options = self._options.embedding
+        due: list[tuple[float, int, int]] = []
+        for track in self._tracker.tracks:
+            if track.detection < 0 or not track.confirmed:
+                continue
+            if (refusal := look.refusals[track.detection]) is not None:
+                track.evidence.refuse(refusal)
+                continue
+            if track.evidence.open:
+                every_s = options.open_every_s
+            elif track.evidence.name == NOBODY or _moved(track, options.moved):
+                every_s = options.moved_every_s
+            else:
+                every_s = options.rest_every_s
+            overdue = (now_s - track.tried_s) / max(every_s, 1e-6)
+            if overdue >= 1:
+                due.append((-overdue, track.id, track.detection))
+        return np.array([detection for _, _, detection in sorted(due)], np.int64)
+
+    def _vote(self, look: Look, now_s: float) -> None:
+        """Turn the good crops of this frame into evidence; bad ones are noted."""
+        voters: list[TrackState] = []
+        for track in self._tracker.tracks:
+            if track.detection < 0 or not look.cut[track.detection]:
+                continue
+            track.tried_s, track.tried_box = now_s, track.box
+            refusal = look.refusals[track.detection]
+            if refusal is not None:
+                track.evidence.refuse(refusal)
+            # Crops of the same moment say the same: they must not outvote the others.
+            elif now_s - track.voted_s >= self._options.embedding.open_every_s:
+                track.voted_s = now_s
+                voters.append(track)
+        if not voters:
+            return
+        rows = np.array([track.detection for track in voters])
+        labels = vote_labels(look.embeddings[rows], self._matcher)
+        for track, row, label in zip(voters, rows, labels, strict=True):
+            weight = track.evidence.weight(track.score, look.sharpness[row])
+            track.evidence.add(Vote(look.embeddings[row].copy(), weight, int(label)))
+        place_means([track.evidence for track in voters], self._matcher)
+
+    def _name(self) -> None:
+        """Name all tracks at once: two tracks of a camera are never the same animal."""
+        tracks = self._tracker.tracks
+        labels = assign_claims([track.evidence.claims(track.detection >= 0) for track in tracks])
+        for track, label in zip(tracks, labels, strict=True):
+            track.evidence.name = label
+
+    def _alive(self) -> tuple[Track, ...]:
+        tracks = [self._report(track) for track in self._tracker.tracks if track.confirmed]
+        return tuple(sorted(tracks, key=lambda track: track.id))
+
+    def _report(self, track: TrackState) -> Track:
+        evidence, animals = track.evidence, self._matcher.animals
+        named = evidence.name != NOBODY
+        distance, margin = evidence.standing(evidence.name)
+        votes = {
+            "unknown" if label == NOBODY else animals[label]: count
+            for label, count in sorted(evidence.counts().items(), key=lambda item: -item[1])
+        }
+        return Track(
+            id=track.id,
+            box=track.box,
+            score=track.score,
+            age_frames=track.age_frames,
+            first_seen_s=track.first_seen_s,
+            last_seen_s=track.last_seen_s,
+            animal=animals[evidence.name] if named else None,
+            reason=None if named else evidence.reason(),
+            confidence=evidence.share(evidence.name),
+            distance=distance,
+            margin=margin,
+            votes=votes,
+            settled=evidence.settled,
+            seen=track.detection >= 0,
+        )
+
+
+def _moved(track: TrackState, limit: float) -> bool:
+    """Say whether a track moved or changed its size by `limit` lengths since it was looked at."""
+    if track.tried_box is None:
+        return True
+    box, before = track.box, track.tried_box
+    sides, old_sides = box[2:] - box[:2], before[2:] - before[:2]
+    length = max(1.0, float(np.sqrt(old_sides[0] * old_sides[1])))
+    shift = (box[:2] + box[2:] - before[:2] - before[2:]) / 2
+    change = np.abs(sides - old_sides)
+    return max(float(np.hypot(*shift)), float(change.max())) >= limit * length

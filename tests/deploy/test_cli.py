@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy.cli import main, read_password
+from edge.console import run_command
+from edge.errors import UsageError
+from edge.messaging.local_broker import free_port
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["earmark-deploy", *arguments])
+    return run_command(main, "earmark-deploy")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--broker", "http://barn"], "write mqtt://HOST:PORT"),
+        (["--broker", "mqtt://barn", "--device", "Barn 7"], "device id 'Barn 7'"),
+        (["--broker", "mqtt://barn", "--password-file", "/nowhere"], "/nowhere: no such password"),
+        (["--broker", "mqtts://barn", "--ca-file", "/nowhere.pem"], "/nowhere.pem: no such file"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_code_2(monkeypatch, capsys, arguments, words):
+    assert run(monkeypatch, "watch", *arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["watch"], ["watch", "--broker", "mqtt://b", "--for", "0"]]
+)
+def test_what_argparse_refuses_is_code_2(monkeypatch, capsys, arguments):
+    with pytest.raises(SystemExit) as caught:
+        run(monkeypatch, *arguments)
+    assert caught.value.code == 2
+
+
+def test_a_broker_that_is_not_there_is_one_line_and_code_1(monkeypatch, capsys):
+    port = free_port()
+    assert run(monkeypatch, "watch", "--broker", f"mqtt://127.0.0.1:{port}") == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"earmark-deploy: error: broker 127.0.0.1:{port}: nothing listens")
+    assert error.count("\n") == 1
+
+
+def test_schemas_go_where_they_are_told(monkeypatch, capsys, tmp_path):
+    assert run(monkeypatch, "schemas", "--out", str(tmp_path / "schemas")) == 0
+    printed = capsys.readouterr().out.split()
+    assert sorted(printed) == sorted(str(path) for path in (tmp_path / "schemas").iterdir())
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("earmark-deploy 0.")
+
+
+def test_a_password_is_the_first_line_of_its_file(tmp_path: Path):
+    path = tmp_path / "password"
+    path.write_text("hunter 2 \nnot this\n")
+    assert read_password(path) == "hunter 2 "
+    path.write_text("\n")
+    with pytest.raises(UsageError, match="empty"):
+        read_password(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="not a text file"):
+        read_password(path)

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+
+from edge.errors import UsageError
+from edge.messaging.broker import (
+    BrokerOptions,
+    BrokerRefused,
+    BrokerUnreachable,
+    connect_failure,
+    refusal,
+)
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "tls"),
+    [
+        ("mqtt://barn.local", "barn.local", 1883, False),
+        ("mqtt://10.0.0.7:1884/", "10.0.0.7", 1884, False),
+        ("mqtts://barn.local", "barn.local", 8883, True),
+        ("mqtt://[::1]:1883", "::1", 1883, False),
+    ],
+)
+def test_a_url_says_where_and_how(url: str, host: str, port: int, tls: bool):
+    broker = BrokerOptions(url)
+    assert (broker.host, broker.port, broker.tls) == (host, port, tls)
+    assert broker.address in (f"{host}:{port}", f"[{host}]:{port}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "barn.local",
+        "http://barn",
+        "mqtt://",
+        "mqtt://barn:x",
+        "mqtt://barn:99999",
+        "mqtt://barn:0",
+        "mqtt://barn/topic",
+        "mqtt://barn?a=b",
+        "mqtt://[::1",
+    ],
+)
+def test_another_url_is_a_usage_error_of_one_line(url: str):
+    with pytest.raises(UsageError, match="broker") as caught:
+        BrokerOptions(url)
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+
+
+def test_a_password_is_never_shown():
+    broker = BrokerOptions("mqtt://barn", username="device", password="hunter2")
+    assert "hunter2" not in repr(broker)
+    with pytest.raises(UsageError) as caught:
+        BrokerOptions("mqtt://device:hunter2@barn")
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in str(refusal(broker, 0x86, "Bad user name or password"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"password": "x"},
+        {"keepalive_s": 0},
+        {"ca_file": Path("ca.pem")},
+        {"url": "mqtts://barn", "key_file": Path("key.pem")},
+    ],
+)
+def test_options_that_cannot_be_are_usage_errors(options: dict[str, object]):
+    with pytest.raises(UsageError):
+        BrokerOptions(**{"url": "mqtt://barn", **options})  # type: ignore[arg-type]
+
+
+def test_certificate_files_are_named_when_they_are_no_use(tmp_path: Path):
+    with pytest.raises(UsageError, match=r"missing\.pem: no such file"):
+        BrokerOptions("mqtts://barn", ca_file=tmp_path / "missing.pem").tls_context()
+    rubbish = tmp_path / "rubbish.pem"
+    rubbish.write_text("no certificate")
+    with pytest.raises(UsageError, match=r"rubbish\.pem"):
+        BrokerOptions("mqtts://barn", ca_file=rubbish).tls_context()
+    with pytest.raises(UsageError, match=r"rubbish\.pem"):
+        BrokerOptions("mqtts://barn", cert_file=rubbish).tls_context()
+    assert BrokerOptions("mqtt://barn").tls_context() is None
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (ConnectionRefusedError(111, "x"), BrokerUnreachable, "nothing listens"),
+        (TimeoutError(), BrokerUnreachable, "no answer"),
+        (socket.gaierror(-2, "x"), BrokerUnreachable, "host not found"),
+        (OSError(101, "Network is unreachable"), BrokerUnreachable, "Network is unreachable"),
+        (ssl.SSLCertVerificationError(1, "x"), BrokerRefused, "not trusted"),
+        (ssl.SSLError(1, "WRONG_VERSION_NUMBER"), BrokerRefused, "TLS"),
+    ],
+)
+def test_each_failure_to_connect_has_its_line(error: Exception, kind: type, words: str):
+    if isinstance(error, ssl.SSLCertVerificationError):
+        error.verify_message = "self-signed certificate"
+    failure = connect_failure(BrokerOptions("mqtt://barn"), error)
+    assert type(failure) is kind
+    assert str(failure).startswith("broker barn:1883: ")
+    assert words in str(failure)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (0x84, BrokerRefused),
+        (0x85, BrokerRefused),
+        (0x86, BrokerRefused),
+        (0x87, BrokerRefused),
+        (0x88, BrokerUnreachable),
+        (0x8B, BrokerUnreachable),
+        (0x8E, BrokerRefused),
+    ],
+)
+def test_each_reason_code_has_its_line(code: int, kind: type):
+    failure = refusal(BrokerOptions("mqtt://barn", username="device"), code, "Some reason")
+    assert type(failure) is kind
+    assert str(failure).startswith("broker barn:1883: ")

@@ -1,0 +1,350 @@
+"""One connection's work against a fake connection and a fake clock."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge.messaging.broker import BrokerOptions, BrokerUnreachable
+from edge.messaging.connection import Ack
+from edge.messaging.delivery import Delivery, Mailbox, new_alarm
+from edge.messaging.events import (
+    Alarm,
+    Availability,
+    DeviceState,
+    LastSeen,
+    Sighting,
+    StateReport,
+    decode,
+)
+from edge.messaging.outbox import Outbox
+from edge.messaging.retry import Waker
+from edge.messaging.topics import Topics
+
+TOPICS = Topics("barn-7")
+
+
+class FakeConnection:
+    """Takes every publish; answers at the next turn unless told otherwise."""
+
+    def __init__(self, window: int = 100) -> None:
+        self.broker = BrokerOptions("mqtt://barn")
+        self.protocol_name = "5"
+        self.window = window
+        self.packet_limit: int | None = None
+        self.sent: list[tuple[str, bytes, bool]] = []
+        self.unanswered: deque[tuple[int, str, bytes]] = deque()
+        self.most_unanswered = 0
+        self.refuse: Callable[[str, bytes], int | None] = lambda topic, payload: None
+        self.silent = False
+        self.broken = False
+        self.closed = False
+
+    def fits(self, topic: str, payload: bytes) -> bool:
+        return self.packet_limit is None or len(payload) <= self.packet_limit
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
+        self.sent.append((topic, payload, retain))
+        self.unanswered.append((len(self.sent), topic, payload))
+        events = sum(one[1] == TOPICS.sighting for one in self.unanswered)
+        self.most_unanswered = max(self.most_unanswered, events)
+        return len(self.sent)
+
+    def turn(self, timeout_s: float, wake: object = None) -> list[Ack]:
+        if self.broken:
+            raise BrokerUnreachable("broken")
+        if self.silent:
+            return []
+        answers = [
+            Ack(ticket, self.refuse(topic, payload), "why")
+            for ticket, topic, payload in self.unanswered
+        ]
+        self.unanswered.clear()
+        return answers
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abandon(self) -> None:
+        self.closed = True
+
+    def payloads(self, topic: str) -> list[bytes]:
+        return [payload for where, payload, _ in self.sent if where == topic]
+
+    def events(self) -> list[tuple[int, bool]]:
+        sightings = [decode(payload, Sighting) for payload in self.payloads(TOPICS.sighting)]
+        return [(event.seq, event.replayed) for event in sightings]
+
+
+class Rig:
+    def __init__(self, folder: Path) -> None:
+        self.outbox = Outbox(folder / "outbox.db", limit_rows=50)
+        self.mailbox = Mailbox()
+        self.problems: list[str] = []
+        self.now_s = 1000.0
+        self.waker = Waker()
+
+    def deliver(self, connection: FakeConnection) -> Delivery:
+        return Delivery(
+            connection,  # type: ignore[arg-type]
+            TOPICS,
+            "b7",
+            self.outbox,
+            self.mailbox,
+            self.problems.append,
+            clock=lambda: self.now_s,
+        )
+
+    def steps(self, delivery: Delivery, count: int = 20, seconds: float = 0.0) -> None:
+        for _ in range(count):
+            delivery.step(self.waker)
+            self.now_s += seconds
+
+    def seqs(self) -> list[int]:
+        return [row.seq for row in self.outbox.pending(100)]
+
+
+@pytest.fixture
+def rig(tmp_path: Path):
+    rig = Rig(tmp_path)
+    yield rig
+    rig.outbox.close()
+    rig.waker.close()
+
+
+def state(**changes: object) -> DeviceState:
+    fields: dict[str, object] = {
+        "agent": "0.1.0",
+        "release": "9f31",
+        "means_seq": 57,
+        "backend": "cpu",
+        "degraded": False,
+        "cameras": {},
+        "clock": "synced",
+    }
+    return DeviceState(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def test_events_go_in_order_and_leave_the_outbox(rig, make_event):
+    connection = FakeConnection()
+    delivery = rig.deliver(connection)
+    rig.outbox.append([make_event() for _ in range(10)])
+    rig.steps(delivery)
+    assert connection.events() == [(seq, False) for seq in range(1, 11)]
+    assert delivery.drained
+    assert rig.seqs() == []
+
+
+def test_without_an_answer_every_event_stays(rig, make_event):
+    connection = FakeConnection()
+    connection.silent = True
+    delivery = rig.deliver(connection)
+    rig.outbox.append([make_event() for _ in range(3)])
+    rig.steps(delivery)
+    assert connection.events() == [(1, False), (2, False), (3, False)]
+    assert rig.seqs() == [1, 2, 3]
+    assert not delivery.drained
+
+
+def test_no_more_than_the_window_is_on_its_way(rig, make_event):
+    connection = FakeConnection(window=3)
+    delivery = rig.deliver(connection)
+    rig.outbox.append([make_event() for _ in range(20)])
+    rig.steps(delivery, 40)
+    assert [seq for seq, _ in connection.events()] == list(range(1, 21))
+    assert connection.most_unanswered <= 3
+    assert delivery.drained
+
+
+def test_what_waited_before_the_connection_is_replayed(rig, make_event):
+    rig.outbox.append([make_event(), make_event()])
+    connection = FakeConnection()
+    delivery = rig.deliver(connection)
+    rig.outbox.append([make_event()])
+    rig.steps(delivery)
+    assert connection.events() == [(1, True), (2, True), (3, False)]
+
+
+def test_after_a_loss_the_unanswered_come_again_and_nothing_else(rig, make_event):
+    first = FakeConnection()
+    delivery = rig.deliver(first)
+    rig.outbox.append([make_event() for _ in range(2)])
+    rig.steps(delivery)
+    rig.outbox.append([make_event() for _ in range(2)])
+    first.silent = True
+    rig.steps(delivery)
+    first.broken = True
+    with pytest.raises(BrokerUnreachable):
+        delivery.step(rig.waker)
+    delivery.abandon()
+    second = FakeConnection()
+    rig.steps(rig.deliver(second))
+    assert [seq for seq, _ in first.events()] == [1, 2, 3, 4]
+    assert second.events() == [(3, True), (4, True)]
+    assert rig.seqs() == []
+
+
+def test_a_refused_event_stays_is_told_once_and_goes_later(rig, make_event):
+    connection = FakeConnection()
+    connection.refuse = lambda topic, payload: 0x87 if topic == TOPICS.sighting else None
+    delivery = rig.deliver(connection)
+    rig.outbox.append([make_event() for _ in range(3)])
+    rig.steps(delivery, 30, seconds=0.1)
+    assert rig.seqs() == [1, 2, 3]
+    refusals = [line for line in rig.problems if TOPICS.sighting in line]
+    assert len(refusals) == 1
+    assert "3 events wait" in refusals[0]
+    # Tried again with back-off, not at every turn.
+    assert 3 <= len(connection.events()) <= 12
+    connection.refuse = lambda topic, payload: None
+    rig.steps(delivery, 100, seconds=1.0)
+    assert rig.seqs() == []
+    assert [seq for seq, _ in connection.events()][-3:] == [1, 2, 3]
+    assert connection.events()[-1] == (3, True)
+
+
+def test_an_event_that_will_never_be_taken_is_set_aside(rig, make_event):
+    connection = FakeConnection()
+    connection.packet_limit = 1500
+    delivery = rig.deliver(connection)
+    votes = {f"animal-{n:04}": n for n in range(100)}
+    rig.outbox.append([make_event(), make_event(votes=votes), make_event()])
+    rig.steps(delivery)
+    assert [seq for seq, _ in connection.events()] == [1, 3]
+    assert (rig.seqs(), rig.outbox.aside) == ([], 1)
+    assert "1500 bytes" in rig.problems[0]
+
+
+def test_an_answer_that_no_attempt_will_change_sets_aside_too(rig, make_event):
+    connection = FakeConnection()
+    connection.refuse = lambda topic, payload: 0x99 if b'"seq":1,' in payload else None
+    delivery = rig.deliver(connection)
+    rig.outbox.append([make_event(animal=None, reason="unknown"), make_event()])
+    rig.steps(delivery)
+    assert (rig.seqs(), rig.outbox.aside) == ([], 1)
+
+
+def test_an_animal_is_told_after_its_sighting_and_only_the_newest_word(rig, make_event):
+    connection = FakeConnection(window=2)
+    delivery = rig.deliver(connection)
+    rig.outbox.append([make_event(type="start")] + [make_event(type="update")] * 8)
+    rig.outbox.append([make_event(type="end"), make_event(animal="cow009", track=8)])
+    rig.steps(delivery, 40)
+    told = [decode(data, LastSeen) for data in connection.payloads(TOPICS.animal("cow004"))]
+    assert [(seen.seq, seen.present) for seen in told][-1] == (10, False)
+    assert len(told) <= 2
+    assert len(connection.payloads(TOPICS.animal("cow009"))) == 1
+    topics = [topic for topic, _, _ in connection.sent]
+    assert topics.index(TOPICS.animal("cow009")) > topics.index(TOPICS.sighting)
+    assert all(retain == (topic != TOPICS.sighting) for topic, _, retain in connection.sent)
+
+
+def test_an_animal_whose_message_was_lost_is_told_again(rig):
+    first = FakeConnection()
+    first.silent = True
+    delivery = rig.deliver(first)
+    rig.mailbox.animals[TOPICS.animal("cow004")] = b"older"
+    rig.mailbox.animals[TOPICS.animal("cow009")] = b"lost"
+    delivery.step(rig.waker)
+    rig.mailbox.animals[TOPICS.animal("cow004")] = b"newer"
+    delivery.abandon()
+    second = FakeConnection()
+    rig.steps(rig.deliver(second))
+    assert second.payloads(TOPICS.animal("cow004")) == [b"newer"]
+    assert second.payloads(TOPICS.animal("cow009")) == [b"lost"]
+
+
+def test_state_is_sent_on_change_and_at_most_every_fifteen_seconds(rig):
+    connection = FakeConnection()
+    delivery = rig.deliver(connection)
+    rig.steps(delivery, 20, seconds=1.0)
+    assert connection.payloads(TOPICS.state) == []
+    rig.mailbox.state = state()
+    rig.steps(delivery, 40, seconds=1.0)
+    assert len(connection.payloads(TOPICS.state)) == 1
+    for degrees in range(30):
+        rig.mailbox.state = state(temperature=40.0 + degrees)
+        rig.steps(delivery, 1, seconds=1.0)
+    reports = [decode(data, StateReport) for data in connection.payloads(TOPICS.state)]
+    assert [report.temperature for report in reports] == [None, 40.0, 55.0]
+    assert (reports[0].protocol, reports[0].boot, reports[0].outbox.depth) == ("5", "b7", 0)
+
+
+def test_alarms_go_at_once_and_again_after_a_loss(rig):
+    first = FakeConnection()
+    first.silent = True
+    delivery = rig.deliver(first)
+    rig.mailbox.alarms.append(new_alarm("barn-7", "b7", "camera-lost", "pen-3", state()))
+    rig.mailbox.alarms.append(new_alarm("barn-7", "b7", "disk-low", "1 MB", None))
+    delivery.step(rig.waker)
+    assert not delivery.drained
+    delivery.abandon()
+    second = FakeConnection()
+    delivery = rig.deliver(second)
+    rig.steps(delivery)
+    alarms = [decode(data, Alarm) for data in second.payloads(TOPICS.alarm)]
+    assert [alarm.kind for alarm in alarms] == ["camera-lost", "disk-low"]
+    assert alarms[0].at is not None
+    assert alarms[1].at is None
+    assert delivery.drained
+
+
+def test_a_gap_is_told_exactly_and_once(rig, make_event):
+    rig.outbox.append([make_event() for _ in range(62)])
+    connection = FakeConnection()
+    delivery = rig.deliver(connection)
+    rig.steps(delivery)
+    (alarm,) = [decode(data, Alarm) for data in connection.payloads(TOPICS.alarm)]
+    assert alarm.kind == "outbox-gap"
+    assert alarm.gap is not None
+    assert (alarm.gap.first, alarm.gap.last, alarm.gap.lost) == (1, 12, 12)
+    assert [seq for seq, _ in connection.events()] == list(range(13, 63))
+    assert rig.outbox.gap is None
+
+
+def test_what_is_dropped_on_its_way_is_no_gap_when_it_arrives(rig, make_event):
+    connection = FakeConnection(window=60)
+    delivery = rig.deliver(connection)
+    rig.outbox.append([make_event() for _ in range(50)])
+    connection.silent = True
+    delivery.step(rig.waker)
+    rig.outbox.append([make_event() for _ in range(5)])
+    delivery.step(rig.waker)
+    assert rig.outbox.lost == 5
+    connection.silent = False
+    rig.steps(delivery)
+    assert connection.payloads(TOPICS.alarm) == []
+    assert (rig.outbox.gap, rig.outbox.lost) == (None, 0)
+    assert delivery.drained
+
+
+def test_availability_is_first_and_last(rig, make_event):
+    connection = FakeConnection()
+    delivery = rig.deliver(connection)
+    rig.mailbox.state = state()
+    rig.outbox.append([make_event()])
+    rig.steps(delivery)
+    delivery.finish(rig.now_s + 1)
+    first, last = connection.sent[0], connection.sent[-1]
+    for (topic, payload, retain), status in ((first, "online"), (last, "stopped")):
+        assert (topic, retain) == (TOPICS.availability, True)
+        said = decode(payload, Availability)
+        assert (said.status, said.boot, said.device) == (status, "b7", "barn-7")
+    assert connection.closed
+
+
+def test_an_outbox_begun_anew_while_connected_is_sent_from_its_start(rig, make_event):
+    connection = FakeConnection()
+    delivery = rig.deliver(connection)
+    rig.outbox.append([make_event() for _ in range(5)])
+    rig.steps(delivery)
+    rig.outbox.close()
+    rig.outbox.path.write_bytes(b"rubbish" * 1000)
+    delivery._outbox = rig.outbox = Outbox(rig.outbox.path)
+    rig.outbox.append([make_event()])
+    rig.steps(delivery)
+    assert connection.events()[-1] == (1, False)
+    assert rig.seqs() == []
