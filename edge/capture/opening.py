@@ -59,7 +59,5 @@ def open_source(
     if not place.exists():
         raise UsageError(f"{place}: no such video file or folder of images")
     return (
-        ImageFolder(place, camera, options)
-        if place.is_dir()
-        else VideoFile(place, camera, options)
+        ImageFolder(place, camera, options) if place.is_dir() else VideoFile(place, camera, options)
     )

@@ -34,18 +34,26 @@ class Answers(NamedTuple):
 
 
 class Matcher:
-    """Class means laid out for matching: one matrix product, then one reduction an animal."""
+    """Class means laid out for matching: one matrix product, then a maximum over an animal's own.
+
+    The prototypes lie in layers: the first of every animal, then the second of those that have
+    two, and so on, animals with many first. So the maximum takes one operation a layer.
+    """
 
     def __init__(self, means: ClassMeans) -> None:
         self.means = means
         self.animals = means.animals
-        order = np.argsort(means.owner, kind="stable")
-        owner = means.owner[order]
-        herd = order[owner != OUTLIERS]
-        self._herd = np.ascontiguousarray(means.prototypes[herd].T)
-        self._outliers = np.ascontiguousarray(means.prototypes[order[owner == OUTLIERS]].T)
-        # Prototypes lie sorted by owner, so that each animal's are one stretch of columns.
-        self._owners, self._starts = np.unique(means.owner[herd], return_index=True)
+        herd = np.flatnonzero(means.owner != OUTLIERS)
+        sizes = np.bincount(means.owner[herd], minlength=len(means.animals))
+        places = np.argsort(-sizes, kind="stable")
+        self._column = np.argsort(places, kind="stable")  # where each animal's distance comes out
+        by_owner = herd[np.argsort(means.owner[herd], kind="stable")]
+        starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
+        layer = np.arange(len(by_owner)) - starts
+        order = by_owner[np.lexsort((self._column[means.owner[by_owner]], layer))]
+        self._layers = np.bincount(layer, minlength=1).tolist()
+        self._herd = np.ascontiguousarray(means.prototypes[order].T)
+        self._outliers = np.ascontiguousarray(means.prototypes[means.owner == OUTLIERS].T)
 
     def distances(self, embeddings: Floats) -> Floats:
         """Return cosine distances (N, A) of unit embeddings (N, D) to each animal's best prototype.
@@ -53,13 +61,15 @@ class Matcher:
         An animal without a prototype is infinitely far. Outliers prototypes belong to nobody.
         """
         cosines = embeddings @ self._herd
-        if len(self._owners) < cosines.shape[1]:
-            cosines = np.maximum.reduceat(cosines, self._starts, axis=1)
-        if len(self._owners) == len(self.animals):
-            return np.asarray(1 - cosines, np.float32)
-        distances = np.full((len(embeddings), len(self.animals)), np.inf, np.float32)
-        distances[:, self._owners] = 1 - cosines
-        return distances
+        first = self._layers[0]
+        best = np.full((len(embeddings), len(self.animals)), -np.inf, np.float32)
+        best[:, :first] = cosines[:, :first]
+        start = first
+        for width in self._layers[1:]:
+            part = best[:, :width]
+            np.maximum(part, cosines[:, start : start + width], out=part)
+            start += width
+        return np.asarray(1 - best[:, self._column], np.float32)
 
     def label(self, embeddings: Floats) -> Answers:
         """Match unit embeddings (N, D), each on its own."""

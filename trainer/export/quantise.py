@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,30 +23,41 @@ def convert_int8(
     *,
     input_type: tf.DType = tf.uint8,
     output_type: tf.DType = tf.int8,
+    finish: Callable[[Any], Any] | None = None,
+    quantise: bool = True,
 ) -> bytes:
     """Return `model` as a TFLite file with batch 1 that computes in int8 only.
 
     representative: real inputs float32 (1, H, W, 3), as training fed them; they set the ranges.
-    Raises EarmarkError when there are none or the converter has no int8 form of a layer.
+    finish: takes the model's outputs to the file's, and may use custom operators; what it does
+    stays float. quantise: False gives the float32 twin, for comparison. Raises EarmarkError when
+    there are no inputs or the converter has no int8 form of a layer.
     """
     samples = list(representative)
     if not samples:
         raise EarmarkError("quantisation needs at least one representative image")
     archive = keras.export.ExportArchive()
     archive.track(model)
+
+    def serve(image: Any) -> Any:
+        outputs = model(image, training=False)
+        return finish(outputs) if finish else outputs
+
     archive.add_endpoint(
         "serve",
-        lambda image: model(image, training=False),
+        serve,
         input_signature=[tf.TensorSpec(samples[0].shape, tf.float32, name="image")],
     )
     with tempfile.TemporaryDirectory() as folder, _quiet():
         archive.write_out(Path(folder) / "model", verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(folder) / "model"))
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([sample] for sample in samples)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = input_type
-        converter.inference_output_type = output_type
+        converter.allow_custom_ops = finish is not None
+        if quantise:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: ([sample] for sample in samples)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = input_type
+            converter.inference_output_type = output_type
         try:
             return bytes(converter.convert())
         except (RuntimeError, ValueError) as error:
