@@ -24,7 +24,7 @@ def blank_credentials(url: str) -> str:
 def blank_text(text: str, url: str) -> str:
     """Return somebody else's message about `url` without what is secret in the URL."""
     text = text.replace(url, blank_credentials(url))
-    scheme, mark, rest = url.partition("://")
+    _, mark, rest = url.partition("://")
     if not mark:
         return text
     authority, _, path = rest.partition("/")

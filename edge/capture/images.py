@@ -20,7 +20,7 @@ _FPS_IF_UNKNOWN = 10.0
 
 
 def read_image(path: Path) -> Image:
-    """Return an image file as uint8 (H, W, 3) RGB, upright; SourceError names a file that is none."""
+    """Return an image file as uint8 (H, W, 3) RGB, upright; SourceError names one that is none."""
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:

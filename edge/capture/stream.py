@@ -111,7 +111,7 @@ class FfmpegGrabber:
         ):
             raise SourceError(f"{self._name}: ffmpeg sent no picture")
         image = np.empty((height, width, 3), np.uint8)
-        self._fill(memoryview(image.reshape(-1)), deadline_s)
+        self._fill(image.reshape(-1).data, deadline_s)
         return image
 
     def kill(self) -> None:

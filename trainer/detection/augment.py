@@ -92,9 +92,7 @@ class FrameAugmenter:
             angle += math.pi / 2 * int(rng.integers(4))
         scale = options.scale ** rng.uniform(-1, 1)
         mirror = np.where(rng.random(2) < options.flip, -1.0, 1.0)
-        turn = np.array(
-            [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
-        )
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         linear = scale * turn @ np.diag(mirror)
         sides = np.array([self._width, self._height], np.float64)
         # Grown, the frame is cropped anywhere; shrunk, it lies anywhere on the padding.
@@ -129,7 +127,8 @@ def warp_boxes(boxes: Floats, matrix: NDArray[np.float64]) -> Floats:
     """Return the boxes (n, 4) that an affine map (2, 3) of pixel centres makes of boxes (n, 4).
 
     The ellipse within each box is turned and boxed anew: corners would give boxes too large for
-    animals, which are round (Kalra et al., "Towards Rotation Invariance in Object Detection", 2021).
+    animals, which are round (Kalra et al., "Towards Rotation Invariance in Object Detection",
+    2021).
     """
     linear, shift = matrix[:, :2], matrix[:, 2]
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2

@@ -47,9 +47,7 @@ def giou_loss(predicted: Any, truth: Any, anchors: Any, mask: Any) -> Any:
     shared = tf.reduce_prod(tf.nn.relu(high - low), axis=-1)
     areas = [tf.reduce_prod(box[1] - box[0], axis=-1) for box in (one, other)]
     union = areas[0] + areas[1] - shared
-    hull = tf.reduce_prod(
-        tf.maximum(one[1], other[1]) - tf.minimum(one[0], other[0]), axis=-1
-    )
+    hull = tf.reduce_prod(tf.maximum(one[1], other[1]) - tf.minimum(one[0], other[0]), axis=-1)
     giou = tf.math.divide_no_nan(shared, union) - tf.math.divide_no_nan(hull - union, hull)
     return tf.reduce_sum((1 - giou) * mask)
 

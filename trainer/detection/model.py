@@ -67,9 +67,7 @@ def build_detector(
     )
 
 
-def feature_cells(
-    strides: Sequence[int], input_size: tuple[int, int]
-) -> list[tuple[int, int]]:
+def feature_cells(strides: Sequence[int], input_size: tuple[int, int]) -> list[tuple[int, int]]:
     """Return rows and columns of each level's feature map: every stride halves, rounding up."""
     return [
         (math.ceil(input_size[0] / stride), math.ceil(input_size[1] / stride)) for stride in strides
@@ -148,8 +146,8 @@ def _convolved(inputs: Any, name: str, channels: int, *, activate: bool = True) 
 
 
 def _depthwise(inputs: Any, name: str, strides: int = 1) -> Any:
-    outputs = keras.layers.DepthwiseConv2D(
-        3, strides, padding="same", use_bias=False, name=name
-    )(inputs)
+    outputs = keras.layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False, name=name)(
+        inputs
+    )
     outputs = keras.layers.BatchNormalization(name=f"{name}_bn")(outputs)
     return keras.layers.ReLU(6.0, name=f"{name}_relu")(outputs)

@@ -152,9 +152,7 @@ def best_threshold(
     It lies half-way between the last score it lets pass and the next lower one.
     """
     scores = np.concatenate([detections.scores for detections in found] or [np.zeros(0)])
-    right = [
-        match_detections(*frame) >= 0 for frame in zip(found, boxes, classes, strict=True)
-    ]
+    right = [match_detections(*frame) >= 0 for frame in zip(found, boxes, classes, strict=True)]
     if not any(hits.any() for hits in right):
         return None
     order = np.argsort(-scores, kind="stable")
@@ -169,9 +167,7 @@ def best_threshold(
     return float((sorted_scores[best] + below) / 2)
 
 
-def _classes_of(
-    classes: Sequence[NDArray[np.int32]], found: Sequence[Detections]
-) -> list[int]:
+def _classes_of(classes: Sequence[NDArray[np.int32]], found: Sequence[Detections]) -> list[int]:
     rows = [*classes, *(detections.classes for detections in found)]
     return [int(number) for number in np.unique(np.concatenate(rows))]
 

@@ -174,7 +174,9 @@ def _boxes(rows: Sequence[PredictedBox] | Sequence[TrueBox]) -> Floats:
 def _match(overlap: Floats, iou: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the most pairs of boxes that overlap by `iou`, and of those the best together."""
     possible = overlap >= iou
-    first, second = linear_sum_assignment(np.where(possible, _PAIR + overlap.astype(np.float64), 0), maximize=True)
+    first, second = linear_sum_assignment(
+        np.where(possible, _PAIR + overlap.astype(np.float64), 0), maximize=True
+    )
     made = possible[first, second]
     return first[made], second[made]
 

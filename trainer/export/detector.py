@@ -20,7 +20,7 @@ from trainer.detection.train import TrainedDetector
 from trainer.export.quantise import convert_int8, operator_names
 
 POST_PROCESS = "TFLite_Detection_PostProcess"
-# The operator drops what is weaker itself; low, so that evaluation and tracking still see weak boxes.
+# What is weaker the operator drops itself; low, for evaluation and tracking see weak boxes too.
 _WEAKEST_SCORE = 0.01
 
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from edge.errors import EarmarkError
 from edge.files import new_directory, write_atomically
+from edge.video import write_video
 from edge.vision.geometry import clip_boxes
 from edge.vision.types import Floats, Image
 from trainer.data.herd.options import HerdOptions, SessionPlan
 from trainer.data.herd.render import Herd, SimulatedFrame
-from trainer.data.herd.video import write_video
 from trainer.progress import Report, silent
 
 # Crops are of animals that a detector would find whole enough to name.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import queue
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import numpy as np
 
 from edge.errors import EarmarkError
 from edge.vision.types import Image
+
+_QUEUE = 32
 
 
 def write_video(path: Path, frames: Iterable[Image], fps: float, *, crf: int = 27) -> int:
@@ -95,3 +99,51 @@ def _write_opencv(path: Path, frames: Iterable[Image], fps: float) -> int:
         if writer is not None:
             writer.release()
     return count
+
+
+class VideoWriter:
+    """An MP4 file that frames are handed to as they come; it appears at `path` when closed.
+
+    A thread of its own encodes, so that the caller hardly waits; a queue of `_QUEUE` frames bounds
+    the memory. Not thread-safe: one caller.
+    """
+
+    def __init__(self, path: Path, fps: float, *, crf: int = 27) -> None:
+        self._path = path
+        self._part = path.with_name(f".{path.stem}.part.mp4")
+        self._queue: queue.Queue[Image | None] = queue.Queue(_QUEUE)
+        self._error: Exception | None = None
+        self._thread = threading.Thread(
+            target=self._encode, args=(fps, crf), name="earmark-video", daemon=True
+        )
+        self._thread.start()
+
+    def write(self, image: Image) -> None:
+        """Add a frame (H, W, 3) RGB, the same even size every time; EarmarkError when it failed."""
+        while self._thread.is_alive():
+            try:
+                self._queue.put(image, timeout=1)
+                return
+            except queue.Full:
+                continue
+        self._raise()
+
+    def close(self) -> None:
+        """Finish the file and put it in its place; EarmarkError when it could not be written."""
+        self._queue.put(None)
+        self._thread.join()
+        self._raise()
+        self._part.replace(self._path)
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _encode(self, fps: float, crf: int) -> None:
+        try:
+            write_video(self._part, iter(self._queue.get, None), fps, crf=crf)
+        except (EarmarkError, OSError) as error:
+            self._error = error
+            # Whoever waits to hand over a frame, or to close, must not wait for ever.
+            while not self._queue.empty():
+                self._queue.get_nowait()

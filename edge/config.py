@@ -1,0 +1,238 @@
+"""The agent's settings: one YAML file, every key described, unknown keys refused."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import yaml
+
+from edge.errors import UsageError
+from edge.messaging.broker import BrokerOptions
+from edge.messaging.topics import ID_PATTERN
+
+
+def _described(text: str, **limits: Any) -> msgspec.Meta:
+    return msgspec.Meta(description=text, **limits)
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every section: immutable, unknown keys refused."""
+
+
+class CameraConfig(_Section, frozen=True):
+    """One camera, or what stands for one."""
+
+    name: Annotated[str, _described("id in topics and events", pattern=ID_PATTERN)]
+    source: Annotated[
+        str, _described("rtsp://…, /dev/video0, a video file, or a folder of images", min_length=1)
+    ]
+    fps: Annotated[float, _described("at most so many frames a second", gt=0)] | None = None
+    realtime: Annotated[bool, _described("play a file at its own speed, as a camera would")] = False
+    loop: Annotated[bool, _described("begin a file again at its end")] = False
+
+
+class BrokerConfig(_Section, frozen=True):
+    """The MQTT broker."""
+
+    url: Annotated[str, _described("mqtt://host[:1883], or mqtts://host[:8883] for TLS")] = (
+        "mqtt://127.0.0.1:1883"
+    )
+    username: Annotated[str, _described("user name")] | None = None
+    password_file: Annotated[str, _described("file with the password, so it is in no config")] | (
+        None
+    ) = None
+    ca_file: Annotated[str, _described("PEM of the authority that signed the broker")] | None = None
+    cert_file: Annotated[str, _described("PEM of this device's certificate")] | None = None
+    key_file: Annotated[str, _described("PEM of this device's key")] | None = None
+    keepalive_s: Annotated[int, _described("seconds until a lost connection is noticed", ge=5)] = 60
+
+    def options(self) -> BrokerOptions:
+        """Return what the MQTT client needs; UsageError for a password file that is missing."""
+        password = None
+        if self.password_file is not None:
+            try:
+                password = Path(self.password_file).read_text(encoding="utf-8").strip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                raise UsageError(f"{self.password_file}: password file cannot be read") from error
+        return BrokerOptions(
+            url=self.url,
+            username=self.username,
+            password=password,
+            ca_file=_path(self.ca_file),
+            cert_file=_path(self.cert_file),
+            key_file=_path(self.key_file),
+            keepalive_s=self.keepalive_s,
+        )
+
+
+class SightingsConfig(_Section, frozen=True):
+    """When a sighting is told again."""
+
+    update_every_s: Annotated[float, _described("seconds between updates", gt=0)] = 30.0
+    hold_s: Annotated[float, _described("a name lost for less is not told", ge=0)] = 3.0
+
+
+class NamingConfig(_Section, frozen=True):
+    """When an animal has a name."""
+
+    min_votes: Annotated[int, _described("good crops that must agree", ge=1)] = 3
+    min_share: Annotated[float, _described("share of all votes an animal needs", gt=0, le=1)] = 0.6
+    unknown_after_s: Annotated[float, _described("seconds until nobody is told as such", gt=0)] = (
+        5.0
+    )
+    max_crops: Annotated[int, _described("crops embedded a frame, at most", ge=1)] = 8
+
+
+class AgentConfig(_Section, frozen=True):
+    """The whole of agent.yaml."""
+
+    bundle: Annotated[str, _described("folder of the bundle to run", min_length=1)]
+    cameras: Annotated[list[CameraConfig], _described("what to look at", min_length=1)]
+    device: Annotated[str, _described("id of this device in topics", pattern=ID_PATTERN)] = ""
+    state_dir: Annotated[str, _described("folder for the outbox; must survive a restart")] = ""
+    threads: Annotated[int, _described("threads of one inference", ge=1, le=64)] = 2
+    annotate: Annotated[str, _described("write an annotated video here")] | None = None
+    broker: Annotated[BrokerConfig, _described("where events go")] = BrokerConfig()
+    naming: Annotated[NamingConfig, _described("when an animal has a name")] = NamingConfig()
+    sightings: Annotated[SightingsConfig, _described("when it is told again")] = SightingsConfig()
+
+    def device_id(self) -> str:
+        """Return the device's id; by default made from the host's name."""
+        return self.device or default_device()
+
+    def state_folder(self) -> Path:
+        """Return the state folder; by default one a device in the user's state home."""
+        if self.state_dir:
+            return Path(self.state_dir).expanduser()
+        home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+        return Path(home).expanduser() / "earmark" / self.device_id()
+
+
+def default_device() -> str:
+    """Return a device id made from the host's name."""
+    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in socket.gethostname().lower())
+    name = name.strip("-")[:48].rstrip("-")
+    return name if len(name) >= 2 else "earmark-device"
+
+
+def load_config(path: Path) -> AgentConfig:
+    """Read agent.yaml; UsageError names the file and the key that is wrong.
+
+    Relative paths in it are relative to the file.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such config; `earmark-edge config` prints one") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: not valid YAML: {error}") from error
+    return check_config(_absolute(raw, path.resolve().parent), str(path))
+
+
+def check_config(raw: Any, where: str) -> AgentConfig:
+    """Return the settings in `raw`; `where` names their origin in errors (UsageError)."""
+    try:
+        config = msgspec.convert(raw, type=AgentConfig)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{where}: {error}") from error
+    names = [camera.name for camera in config.cameras]
+    if len(set(names)) != len(names):
+        raise UsageError(f"{where}: two cameras have the same name; names are ids in topics")
+    if config.annotate is not None and len(names) > 1:
+        raise UsageError(f"{where}: `annotate` writes one video, so it takes one camera")
+    return config
+
+
+def reference_config() -> str:
+    """Return a commented agent.yaml with every key, made from the descriptions."""
+    lines = ["# Settings of earmark-edge. Only `bundle` and `cameras` must be given."]
+    lines += _reference(AgentConfig, "")
+    return "\n".join(lines) + "\n"
+
+
+_EXAMPLES: dict[str, Any] = {
+    "bundle": "/var/lib/earmark/bundle",
+    "name": "pen-1",
+    "source": "rtsp://camera.example/stream",
+}
+
+
+def _reference(section: type[msgspec.Struct], indent: str) -> list[str]:
+    lines: list[str] = []
+    info_of_section = msgspec.inspect.type_info(section)
+    assert isinstance(info_of_section, msgspec.inspect.StructType)
+    for field, info in zip(msgspec.structs.fields(section), info_of_section.fields, strict=True):
+        kind, description = _unwrapped(info.type)
+        lines.append(f"{indent}# {description}")
+        if isinstance(kind, msgspec.inspect.StructType):
+            lines.append(f"{indent}{field.encode_name}:")
+            lines += _reference(kind.cls, indent + "  ")
+        elif isinstance(kind, msgspec.inspect.ListType):
+            inner = kind.item_type
+            lines.append(f"{indent}{field.encode_name}:")
+            if isinstance(inner, msgspec.inspect.StructType):
+                entry = _reference(inner.cls, indent + "    ")
+                first = next(n for n, line in enumerate(entry) if not line.strip().startswith("#"))
+                entry[first] = f"{indent}  - {entry[first].strip()}"
+                lines += entry
+        elif field.required:
+            lines.append(f"{indent}{field.encode_name}: {_EXAMPLES[field.encode_name]}")
+        else:
+            unset = field.default in (None, "")
+            text = "" if unset else msgspec.json.encode(field.default).decode()
+            mark = "# " if unset else ""
+            lines.append(f"{indent}{mark}{field.encode_name}: {text}".rstrip())
+    return lines
+
+
+def _unwrapped(kind: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, str]:
+    """Return the type below annotations and `| None`, and its description."""
+    description = ""
+    while True:
+        if isinstance(kind, msgspec.inspect.Metadata):
+            extra = kind.extra_json_schema or {}
+            description = description or str(extra.get("description", ""))
+            kind = kind.type
+        elif isinstance(kind, msgspec.inspect.UnionType):
+            kind = next(t for t in kind.types if not isinstance(t, msgspec.inspect.NoneType))
+        else:
+            return kind, description
+
+
+def _absolute(raw: Any, folder: Path) -> Any:
+    """Return the settings with file names made relative to the config's own folder."""
+    if not isinstance(raw, dict):
+        return raw
+
+    def resolved(value: Any) -> Any:
+        return str(folder / Path(value).expanduser()) if isinstance(value, str) and value else value
+
+    raw = dict(raw)
+    for name in ("bundle", "state_dir", "annotate"):
+        if name in raw:
+            raw[name] = resolved(raw[name])
+    if isinstance(raw.get("broker"), dict):
+        raw["broker"] = {
+            name: resolved(value) if name.endswith("_file") else value
+            for name, value in raw["broker"].items()
+        }
+    if isinstance(raw.get("cameras"), list):
+        raw["cameras"] = [
+            {**camera, "source": resolved(camera["source"])}
+            if isinstance(camera, dict)
+            and isinstance(camera.get("source"), str)
+            and ":" not in camera["source"]
+            else camera
+            for camera in raw["cameras"]
+        ]
+    return raw
+
+
+def _path(name: str | None) -> Path | None:
+    return None if name is None else Path(name)

@@ -1,0 +1,1 @@
+"""`make demo`: the whole way from a clip to MQTT subscribers, held against the truth."""
