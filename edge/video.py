@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -135,14 +135,18 @@ class VideoWriter:
         self._raise()
         self._part.replace(self._path)
 
+    def _frames(self) -> Iterator[Image]:
+        while (image := self._queue.get()) is not None:
+            yield image
+
     def _raise(self) -> None:
         if self._error is not None:
             raise self._error
 
     def _encode(self, fps: float, crf: int) -> None:
         try:
-            write_video(self._part, iter(self._queue.get, None), fps, crf=crf)
-        except (EarmarkError, OSError) as error:
+            write_video(self._part, self._frames(), fps, crf=crf)
+        except Exception as error:
             self._error = error
             # Whoever waits to hand over a frame, or to close, must not wait for ever.
             while not self._queue.empty():
