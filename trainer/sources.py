@@ -18,7 +18,8 @@ from trainer.progress import Report, silent
 from trainer.recipe import CropsSource, FramesSource, HerdSource, Recipe
 
 TEST_SEED = 900
-CLIP_SEED = 950
+# Of typical crowding: some 9 % of its boxes are half hidden, as of all that the simulator draws.
+CLIP_SEED = 953
 _LIGHTS = ("day", "dusk", "night")
 _CAMERAS = (1, 2)
 

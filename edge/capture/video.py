@@ -19,6 +19,8 @@ from edge.vision.types import Frame, Image
 
 # Read by OpenCV when it first opens a video: what is wrong with a file is ours to say, once.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _FPS_IF_UNKNOWN = 25.0
 _MAX_FPS = 1000.0

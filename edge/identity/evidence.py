@@ -86,8 +86,10 @@ class Evidence:
 
     @property
     def open(self) -> bool:
-        """Say whether more crops are wanted soon: not settled, or the identity is questioned."""
-        return not self.settled or self._asked > 0
+        """Say whether more crops are wanted soon: not settled, or the last crop disagreed."""
+        if not self.settled or self._asked > 0:
+            return True
+        return bool(self._votes) and max(self._votes[-1].label, NOBODY) != self.label
 
     def weight(self, score: float, sharpness: float) -> float:
         """Return what a crop weighs in the mean: detector score * sharpness, the latter 0..1."""

@@ -204,15 +204,22 @@ def test_settles_with_a_name_or_after_a_while_and_stays_settled() -> None:
     assert named.settled
 
 
-def test_more_crops_are_wanted_until_settled_and_while_in_question() -> None:
+def test_more_crops_are_wanted_until_settled_and_after_one_that_disagrees() -> None:
     track = evidence(A, A, A)
     assert track.open
     track.name = A
     track.settle(0.0)
     assert not track.open
-    for _ in range(3):
-        track.add(vote(B))
-    assert track.open
+    for label, wanted in ((B, True), (A, False), (UNSURE, True), (B, True)):
+        track.add(vote(label))
+        assert track.open == wanted
+    stranger = evidence(UNKNOWN, UNKNOWN)
+    stranger.settle(9.0)
+    assert not stranger.open
+    stranger.add(vote(UNSURE))
+    assert not stranger.open
+    stranger.add(vote(A))
+    assert stranger.open
 
 
 def test_other_means_let_the_same_crops_vote_again() -> None:

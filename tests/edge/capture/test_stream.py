@@ -1,0 +1,257 @@
+"""Network cameras: a real RTSP server, a real ffmpeg, and everything that can go wrong between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.capture.live import BackOff, LiveSource
+from edge.capture.opening import open_source
+from edge.capture.source import SourceOptions
+from edge.capture.stream import FfmpegGrabber, ffmpeg_command
+from edge.errors import SourceError
+from edge.vision.types import Frame
+
+QUICK = BackOff(first_s=0.05, most_s=0.1)
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+class Watched:
+    """A live source on a camera, read by a thread; every child process is remembered."""
+
+    def __init__(self, url: str, stall_s: float = 20.0) -> None:
+        self.frames: list[Frame] = []
+        self.told: list[tuple[str, str]] = []
+        self.children: list[FfmpegGrabber] = []
+        self._url, self._stall_s = url, stall_s
+        self.source = LiveSource(
+            "pen", self._connect, lambda *told: self.told.append(told), back_off=QUICK
+        )
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _connect(self) -> FfmpegGrabber:
+        command = ffmpeg_command("ffmpeg", self._url, None)
+        self.children.append(FfmpegGrabber(self._url, command, self._stall_s))
+        return self.children[-1]
+
+    def _read(self) -> None:
+        for frame in self.source.frames():
+            self.frames.append(frame)
+
+    def statuses(self) -> list[str]:
+        return [status for status, _ in self.told]
+
+    def close(self) -> None:
+        self.source.close()
+        self._thread.join(timeout=10)
+        assert not self._thread.is_alive()
+        assert all(gone(child.pid) for child in self.children)
+
+
+@pytest.mark.slow
+def test_rtsp_frames_arrive_in_rgb(rtsp_camera: Any, wait_until: Callable[..., None]) -> None:
+    watched = Watched(rtsp_camera.url)
+    try:
+        wait_until(lambda: len(watched.frames) >= 5, timeout_s=30)
+    finally:
+        watched.close()
+    frame = watched.frames[0]
+    assert frame.image.shape == (48, 64, 3)
+    assert np.abs(frame.image.mean(axis=(0, 1)) - [254, 0, 0]).max() < 12
+    times = [frame.monotonic_s for frame in watched.frames]
+    assert times == sorted(times)
+    assert watched.statuses() == ["up"]
+    assert "SETUP" in rtsp_camera.requests
+
+
+@pytest.mark.slow
+def test_a_camera_that_hangs_up_is_connected_again(
+    rtsp_camera: Any, wait_until: Callable[..., None]
+) -> None:
+    watched = Watched(rtsp_camera.url)
+    try:
+        wait_until(lambda: watched.frames, timeout_s=30)
+        rtsp_camera.hang_up()
+        wait_until(lambda: "lost" in watched.statuses(), timeout_s=30)
+        seen = len(watched.frames)
+        wait_until(lambda: len(watched.frames) > seen + 2, timeout_s=30)
+    finally:
+        watched.close()
+    assert watched.statuses() == ["up", "lost", "up"]
+    assert gone(watched.children[0].pid)
+
+
+@pytest.mark.slow
+def test_a_camera_that_freezes_is_lost_after_the_stall_time(
+    rtsp_camera: Any, wait_until: Callable[..., None]
+) -> None:
+    watched = Watched(rtsp_camera.url, stall_s=6.0)
+    try:
+        wait_until(lambda: watched.frames, timeout_s=30)
+        rtsp_camera.freeze()
+        wait_until(lambda: "lost" in watched.statuses(), timeout_s=30)
+        rtsp_camera.thaw()
+        wait_until(lambda: watched.statuses() == ["up", "lost", "up"], timeout_s=30)
+    finally:
+        watched.close()
+    assert "no frame for 6 s" in watched.told[1][1]
+    assert rtsp_camera.connections >= 2
+
+
+@pytest.mark.slow
+def test_a_hung_ffmpeg_is_killed(rtsp_camera: Any, wait_until: Callable[..., None]) -> None:
+    watched = Watched(rtsp_camera.url, stall_s=6.0)
+    try:
+        wait_until(lambda: watched.frames, timeout_s=30)
+        os.kill(watched.children[0].pid, signal.SIGSTOP)
+        wait_until(lambda: watched.statuses() == ["up", "lost", "up"], timeout_s=40)
+        assert gone(watched.children[0].pid)
+    finally:
+        watched.close()
+
+
+@pytest.mark.slow
+def test_closing_ends_even_a_stopped_ffmpeg(
+    rtsp_camera: Any, wait_until: Callable[..., None]
+) -> None:
+    watched = Watched(rtsp_camera.url)
+    wait_until(lambda: watched.frames, timeout_s=30)
+    os.kill(watched.children[0].pid, signal.SIGSTOP)
+    watched.close()
+
+
+@pytest.mark.slow
+def test_a_wrong_password_is_told_and_not_shown(
+    rtsp_camera: Any, wait_until: Callable[..., None]
+) -> None:
+    rtsp_camera.password = "right"
+    wrong = rtsp_camera.url.replace("rtsp://", "rtsp://farm:s3cret@")
+    watched = Watched(wrong)
+    try:
+        wait_until(lambda: watched.told, timeout_s=30)
+    finally:
+        watched.close()
+    status, text = watched.told[0]
+    assert status == "lost"
+    assert "401" in text
+    assert "s3cret" not in text
+    right = Watched(rtsp_camera.url.replace("rtsp://", "rtsp://farm:right@"))
+    try:
+        wait_until(lambda: right.frames, timeout_s=30)
+    finally:
+        right.close()
+
+
+@pytest.mark.slow
+def test_open_source_limits_the_frame_rate(rtsp_camera: Any) -> None:
+    source = open_source(rtsp_camera.url, "pen", SourceOptions(fps=5))
+    times = []
+    for frame in source.frames():
+        times.append(frame.monotonic_s)
+        if len(times) == 8:
+            break
+    source.close()
+    gaps = np.diff(times[2:])
+    assert gaps.mean() == pytest.approx(0.2, rel=0.35)
+
+
+# -- the child's pipe, with Python in ffmpeg's place ---------------------------------------------
+
+
+def grabber(program: str, stall_s: float = 20.0, url: str = "rtsp://u:p@camera/x") -> FfmpegGrabber:
+    return FfmpegGrabber(url, [sys.executable, "-u", "-c", program], stall_s)
+
+
+def test_pictures_are_read_with_their_size() -> None:
+    child = grabber(
+        "import sys; out = sys.stdout.buffer\n"
+        "out.write(b'P6\\n2 1\\n255\\n' + bytes(range(6)))\n"
+        "out.write(b'P6\\n1 2\\n255\\n' + bytes(range(6, 12)))\n"
+    )
+    try:
+        assert child.read().tolist() == [[[0, 1, 2], [3, 4, 5]]]
+        assert child.read().tolist() == [[[6, 7, 8]], [[9, 10, 11]]]
+        with pytest.raises(SourceError, match="the stream ended"):
+            child.read()
+    finally:
+        child.close()
+    assert gone(child.pid)
+
+
+def test_the_child_s_last_words_are_told_without_credentials() -> None:
+    child = grabber(
+        "import sys; sys.exit('rtsp://u:p4ss@camera/x: 401 Unauthorized')",
+        url="rtsp://u:p4ss@camera/x",
+    )
+    with pytest.raises(SourceError, match="401 Unauthorized") as caught:
+        child.read()
+    child.close()
+    assert "p4ss" not in str(caught.value)
+
+
+@pytest.mark.parametrize("data", ["P5\\n2 1\\n255\\n", "P6\\n2\\n255\\n", "P6\\n0 9\\n255\\n"])
+def test_what_is_no_picture_is_refused(data: str) -> None:
+    child = grabber(f"import sys; sys.stdout.write('{data}' + 'x' * 99)")
+    with pytest.raises(SourceError, match="no picture"):
+        child.read()
+    child.close()
+
+
+def test_silence_is_an_error_after_the_stall_time() -> None:
+    child = grabber("import signal; signal.pause()", stall_s=0.2)
+    with pytest.raises(SourceError, match=r"no frame for 0\.2 s"):
+        child.read()
+    child.close()
+    assert gone(child.pid)
+
+
+def test_half_a_picture_is_an_error_too() -> None:
+    child = grabber(
+        "import sys, signal; sys.stdout.write('P6\\n9 9\\n255\\nxx'); sys.stdout.flush();"
+        "signal.pause()",
+        stall_s=1.0,
+    )
+    with pytest.raises(SourceError, match="no frame for 1 s"):
+        child.read()
+    child.close()
+
+
+def test_kill_wakes_the_reader(wait_until: Callable[..., None]) -> None:
+    child = grabber("import signal; signal.pause()")
+    failures: list[SourceError] = []
+
+    def read() -> None:
+        try:
+            child.read()
+        except SourceError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    child.kill()
+    wait_until(lambda: failures)
+    thread.join()
+    child.close()
+
+
+def test_rtsp_is_carried_over_tcp_only() -> None:
+    command = ffmpeg_command("ffmpeg", "rtsp://camera/x", 5)
+    at = command.index("-rtsp_transport")
+    assert command[at + 1] == "tcp"
+    assert at < command.index("-i")
+    assert "-rtsp_transport" not in ffmpeg_command("ffmpeg", "http://camera/x", None)
