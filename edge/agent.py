@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import queue
 import threading
 import time
 import uuid
@@ -56,7 +58,8 @@ class RunSummary:
 class Agent:
     """Runs every camera of a device in a thread of its own; the models are shared, one at a time.
 
-    A camera that is lost or fails never stalls another. `run` blocks; `stop` ends it from any
+    A camera that is lost or fails never stalls another; its open sightings end, and an alarm says
+    so. An observer that fails is told of and left out. `run` blocks, once; `stop` ends it from any
     thread or signal handler.
     """
 
@@ -71,21 +74,28 @@ class Agent:
         ),
     ) -> None:
         self._config = config
-        self._observers = tuple(observers)
+        self._observers = list(observers)
         self._say = say
         self._load = load
         self._device = config.device_id()
         self._boot = uuid.uuid4().hex[:16]
-        self._stopping = threading.Event()
+        self._stopping = False
+        # Unlike an event's, its `put` may interrupt its own `get`, as a signal handler does.
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._models = threading.Lock()
         self._lock = threading.Lock()
+        self._messenger: Messenger | None = None
+        self._watches: dict[str, _Watch] = {}
         self._cameras: dict[str, CameraState] = {}
         self._failures: list[EarmarkError] = []
+        self._connecting = True
+        self._held_back: list[str] = []
         self._frames, self._busy_s, self._dropped = 0, 0.0, 0
 
     def stop(self) -> None:
         """End `run` soon: open sightings get their end, and the outbox is sent."""
-        self._stopping.set()
+        self._stopping = True
+        self._wake.put(None)
 
     def run(self) -> RunSummary:
         """Work until every source has ended or `stop` is called.
@@ -94,29 +104,26 @@ class Agent:
         that cannot be opened, BrokerError when the broker refuses us (or cannot be reached while
         all sources are files), and when events stay undelivered at the end.
         """
-        bundle = self._load(Path(self._config.bundle), self._config.threads)
-        if bundle.detector is None:
-            raise BundleError(
-                f"{self._config.bundle}: has no detector, so it names crops only; "
-                "use `earmark-edge identify`, or train with frames"
-            )
-        check_animals(bundle.means.animals)
+        # Sources first: a mistyped file name is told at once, before models are loaded.
         sources = [self._open(camera) for camera in self._config.cameras]
+        bundle = self._checked_bundle()
         try:
             folder = self._config.state_folder()
             folder.mkdir(parents=True, exist_ok=True)
             with Outbox(folder / "outbox.db") as outbox:
                 messenger = Messenger(
-                    self._config.broker.options(), self._device, self._boot, outbox, self._say
+                    self._config.broker.options(), self._device, self._boot, outbox, self._hear
                 )
                 messenger.start()
+                drain_s = 0.0
                 try:
                     self._connect(messenger, finite=all(source.finite for source in sources))
+                    drain_s = _DRAIN_S
                     self._work(bundle, sources, messenger)
                 finally:
                     # The level is asked for first: a stopped messenger has none.
                     protocol = messenger.protocol
-                    undelivered = messenger.stop(_DRAIN_S)
+                    undelivered = messenger.stop(drain_s)
         finally:
             for source in sources:
                 source.close()
@@ -128,6 +135,16 @@ class Agent:
                 f"{folder / 'outbox.db'} and are sent by the next run"
             )
         return RunSummary(self._frames, self._busy_s, self._dropped, undelivered, protocol)
+
+    def _checked_bundle(self) -> Bundle:
+        bundle = self._load(Path(self._config.bundle), self._config.threads)
+        if bundle.detector is None:
+            raise BundleError(
+                f"{self._config.bundle}: has no detector, so it names crops only; "
+                "use `earmark-edge identify`, or train with frames"
+            )
+        check_animals(bundle.means.animals)
+        return bundle
 
     def _open(self, camera: CameraConfig) -> Source:
         options = SourceOptions(fps=camera.fps, realtime=camera.realtime, loop=camera.loop)
@@ -145,34 +162,59 @@ class Agent:
             # Files end, and nobody would hear of them. A barn's cameras go on: events wait on disk.
             if finite:
                 raise
+            self._held_back.clear()
             self._say(f"{error}; sightings wait in the outbox meanwhile")
+        self._connecting = False
+        for text in self._held_back:
+            self._say(text)
+
+    def _hear(self, text: str) -> None:
+        """Pass on what the MQTT client says; what leads to an error is told by the error alone."""
+        if self._connecting:
+            self._held_back.append(text)
+        else:
+            self._say(text)
 
     def _work(self, bundle: Bundle, sources: Sequence[Source], messenger: Messenger) -> None:
         self._messenger = messenger
+        for source in sources:
+            self._watches[source.camera] = self._watch(bundle, source.camera, messenger)
         threads = [
-            threading.Thread(
-                target=self._camera, args=(bundle, source), name=f"camera-{source.camera}"
-            )
+            threading.Thread(target=self._camera, args=(source,), name=f"camera-{source.camera}")
             for source in sources
         ]
         for thread in threads:
             thread.start()
-        while any(thread.is_alive() for thread in threads):
-            self._tell_state(bundle)
-            if self._stopping.wait(_STATE_EVERY_S if len(threads) > 1 else 0.2):
-                for source in sources:
-                    source.close()
-                break
-            if len(threads) == 1:
-                threads[0].join(_STATE_EVERY_S - 0.2)
+        while any(thread.is_alive() for thread in threads) and not self._stopping:
+            messenger.set_state(self._state(bundle))
+            with contextlib.suppress(queue.Empty):
+                self._wake.get(timeout=_STATE_EVERY_S)
+        for source in sources:
+            source.close()
         for thread in threads:
             thread.join()
-        self._tell_state(bundle)
+        messenger.set_state(self._state(bundle))
 
-    def _camera(self, bundle: Bundle, source: Source) -> None:
+    def _watch(self, bundle: Bundle, camera: str, messenger: Messenger) -> _Watch:
+        assert bundle.detector is not None
+        pipeline = Pipeline(
+            bundle.detector, bundle.embedder, bundle.means, pipeline_options(self._config)
+        )
+        log = SightingLog(
+            device=self._device,
+            camera=camera,
+            boot=self._boot,
+            release=bundle.manifest.id[:12],
+            means_seq=bundle.means.header.seq,
+            update_every_s=self._config.sightings.update_every_s,
+            hold_s=self._config.sightings.hold_s,
+        )
+        return _Watch(pipeline, log, messenger, self._models)
+
+    def _camera(self, source: Source) -> None:
         """Work through one source; whatever goes wrong stays this camera's."""
         try:
-            self._follow(bundle, source)
+            self._follow(source, self._watches[source.camera])
             self._set_camera(source.camera, CameraState(status="ended"))
         except EarmarkError as error:
             self._camera_changed(source.camera, "lost", str(error))
@@ -181,36 +223,20 @@ class Agent:
             LOG.exception("camera %s", source.camera)
             self._camera_changed(source.camera, "lost", f"{type(error).__name__}: {error}")
             self._failures.append(SourceError(f"camera {source.camera}: {error}"))
+        finally:
+            self._wake.put(None)
 
-    def _follow(self, bundle: Bundle, source: Source) -> None:
-        assert bundle.detector is not None
-        pipeline = Pipeline(
-            bundle.detector, bundle.embedder, bundle.means, pipeline_options(self._config)
-        )
-        log = SightingLog(
-            device=self._device,
-            camera=source.camera,
-            boot=self._boot,
-            release=bundle.manifest.id[:12],
-            means_seq=bundle.means.header.seq,
-            update_every_s=self._config.sightings.update_every_s,
-            hold_s=self._config.sightings.hold_s,
-        )
+    def _follow(self, source: Source, watch: _Watch) -> None:
         rate = _Rate()
         try:
             for frame in source.frames():
-                with self._models:
-                    started = time.perf_counter()
-                    result = pipeline.process(frame)
-                    busy_s = time.perf_counter() - started
-                self._messenger.publish(log.observe(frame, result.tracks, result.ended))
+                result, busy_s = watch.work(frame)
                 self._count(source, busy_s, rate)
-                for observer in self._observers:
-                    observer(frame, result)
-                if self._stopping.is_set():
+                self._show(frame, result)
+                if self._stopping:
                     break
         finally:
-            self._messenger.publish(log.close(pipeline.finish()))
+            watch.end()
             self._dropped += source.dropped
 
     def _count(self, source: Source, busy_s: float, rate: _Rate) -> None:
@@ -218,6 +244,17 @@ class Agent:
             self._frames += 1
             self._busy_s += busy_s
         self._set_camera(source.camera, CameraState(status="up", fps=rate.tick()))
+
+    def _show(self, frame: Frame, result: FrameResult) -> None:
+        for observer in list(self._observers):
+            try:
+                observer(frame, result)
+            except Exception as error:
+                LOG.debug("observer", exc_info=True)
+                # What people look at is worth less than what the broker hears.
+                with self._lock, contextlib.suppress(ValueError):
+                    self._observers.remove(observer)
+                self._say(str(error) or type(error).__name__)
 
     def _set_camera(self, camera: str, state: CameraState) -> None:
         with self._lock:
@@ -227,25 +264,52 @@ class Agent:
         """Note that a camera came or went; tell it, and raise the alarm when it went."""
         self._set_camera(camera, CameraState(status=status))
         self._say(text)
-        messenger = getattr(self, "_messenger", None)
-        if status == "lost" and messenger is not None:
-            messenger.alarm("camera-lost", text[:500])
+        if status == "lost" and self._messenger is not None:
+            # Nobody is seen by a camera that is away, for however long that may be.
+            self._watches[camera].end()
+            self._messenger.alarm("camera-lost", text[:500])
 
-    def _tell_state(self, bundle: Bundle) -> None:
+    def _state(self, bundle: Bundle) -> DeviceState:
         with self._lock:
             cameras = dict(self._cameras)
-        self._messenger.set_state(
-            DeviceState(
-                agent=__version__,
-                release=bundle.manifest.id[:12],
-                means_seq=bundle.means.header.seq,
-                backend=bundle.backend,
-                degraded=any(camera.status == "lost" for camera in cameras.values()),
-                cameras=cameras,
-                clock="synced" if wall_time() is not None else "unsynced",
-                temperature=_temperature(),
-            )
+        return DeviceState(
+            agent=__version__,
+            release=bundle.manifest.id[:12],
+            means_seq=bundle.means.header.seq,
+            backend=bundle.backend,
+            degraded=any(camera.status == "lost" for camera in cameras.values()),
+            cameras=cameras,
+            clock="synced" if wall_time() is not None else "unsynced",
+            temperature=_temperature(),
         )
+
+
+class _Watch:
+    """One camera's pipeline and open sightings; both methods may be called from any thread."""
+
+    def __init__(
+        self, pipeline: Pipeline, log: SightingLog, messenger: Messenger, models: threading.Lock
+    ) -> None:
+        self._pipeline = pipeline
+        self._log = log
+        self._messenger = messenger
+        self._models = models
+        self._turn = threading.Lock()
+
+    def work(self, frame: Frame) -> tuple[FrameResult, float]:
+        """Work through a frame and publish; return what it gave and the seconds it took."""
+        with self._turn:
+            with self._models:
+                started = time.perf_counter()
+                result = self._pipeline.process(frame)
+                busy_s = time.perf_counter() - started
+            self._messenger.publish(self._log.observe(frame, result.tracks, result.ended))
+        return result, busy_s
+
+    def end(self) -> None:
+        """End all tracks and sightings; frames may come again later."""
+        with self._turn:
+            self._messenger.publish(self._log.close(self._pipeline.finish()))
 
 
 class _Rate:

@@ -14,14 +14,16 @@ from typing import Any
 
 from edge import __version__
 from edge.agent import Agent, Observer
-from edge.config import AgentConfig, check_config, load_config, reference_config
+from edge.capture.images import find_images, read_image
+from edge.config import AgentConfig, BrokerConfig, check_config, load_config, reference_config
 from edge.console import run_command
-from edge.errors import UsageError
+from edge.errors import SourceError, UsageError
 from edge.pipeline import FrameResult
-from edge.vision.types import Frame
+from edge.vision.types import Frame, Image
 
 PROG = "earmark-edge"
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+# How many frames' times tell the rate of an annotated video.
+_RATE_FRAMES = 12
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -56,8 +58,10 @@ def _parser() -> argparse.ArgumentParser:
         "--source", metavar="URL", help="one camera: rtsp://…, /dev/video0, a video, a folder"
     )
     run.add_argument("--camera", metavar="ID", default=None, help="its id in topics (camera-1)")
+    run.add_argument("--fps", type=float, metavar="N", help="at most so many frames a second")
     run.add_argument("--realtime", action="store_true", help="play a file at its own speed")
     run.add_argument("--broker", metavar="URL", help="mqtt://HOST[:1883] or mqtts://HOST[:8883]")
+    _add_login(run)
     run.add_argument("--device", metavar="ID", help="this device's id in topics")
     run.add_argument("--state", metavar="DIR", help="folder for the outbox")
     run.add_argument("--annotate", metavar="FILE.mp4", help="write an annotated video")
@@ -82,9 +86,23 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("EARMARK_BROKER"),
         help="broker to use instead of one of the demo's own (or EARMARK_BROKER)",
     )
+    _add_login(demo)
     demo.add_argument("--assets", type=Path, metavar="DIR", help="folder with bundle, clip, truth")
     demo.set_defaults(run=_demo)
     return parser
+
+
+def _add_login(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--username", metavar="U", help="user name at the broker")
+    parser.add_argument(
+        "--password-file", metavar="F", help="file with the password and nothing else"
+    )
+    parser.add_argument("--ca-file", metavar="F", help="CA certificate of an mqtts broker, PEM")
+
+
+def _login(options: argparse.Namespace) -> dict[str, str]:
+    names = ("username", "password_file", "ca_file")
+    return {name: getattr(options, name) for name in names if getattr(options, name)}
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -92,11 +110,17 @@ def _run(options: argparse.Namespace) -> int:
     observers: list[Observer] = []
     video = None
     if config.annotate is not None:
-        video = _AnnotatedVideo(Path(config.annotate), config.cameras[0].fps)
+        video = _AnnotatedVideo(Path(config.annotate))
         observers.append(video)
     agent = Agent(config, observers=observers, say=_say)
+
+    def stop(number: int, _: object) -> None:
+        agent.stop()
+        # Whoever asks twice means at once.
+        signal.signal(number, signal.SIG_DFL)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: agent.stop())
+        signal.signal(number, stop)
     try:
         summary = agent.run()
     finally:
@@ -126,42 +150,56 @@ def _run_config(options: argparse.Namespace) -> AgentConfig:
             raw[key] = getattr(options, name)
     if options.annotate:
         raw["annotate"] = options.annotate
-    if options.broker:
-        raw["broker"] = {**raw.get("broker", {}), "url": options.broker}
+    broker = {**({"url": options.broker} if options.broker else {}), **_login(options)}
+    if broker:
+        raw["broker"] = {**raw.get("broker", {}), **broker}
     if options.source:
-        raw["cameras"] = [
-            {
-                "name": options.camera or "camera-1",
-                "source": options.source,
-                "realtime": options.realtime,
-            }
-        ]
-    elif options.camera or options.realtime:
-        raise UsageError("--camera and --realtime belong to --source")
+        camera = {"name": options.camera or "camera-1", "source": options.source}
+        fps = {} if options.fps is None else {"fps": options.fps}
+        raw["cameras"] = [{**camera, **fps, "realtime": options.realtime}]
+    elif options.camera or options.realtime or options.fps is not None:
+        raise UsageError("--camera, --fps and --realtime belong to --source")
     return check_config(raw, "settings")
 
 
 class _AnnotatedVideo:
-    """Draws every frame of one camera into a video."""
+    """Draws every frame of one camera into a video of the rate at which the first ones come."""
 
-    def __init__(self, path: Path, fps: float | None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._fps = fps or 12.0
         self._writer: Any = None
+        self._waiting: list[tuple[float, Image]] = []
 
     def __call__(self, frame: Frame, result: FrameResult) -> None:
         from edge.draw import annotate
-        from edge.video import VideoWriter
 
-        if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = VideoWriter(self._path, self._fps)
         height, width = (side - side % 2 for side in frame.image.shape[:2])
-        self._writer.write(annotate(frame.image, result.tracks)[:height, :width])
+        picture = annotate(frame.image, result.tracks)[:height, :width]
+        if self._writer is not None:
+            self._writer.write(picture)
+            return
+        self._waiting.append((frame.monotonic_s, picture))
+        if len(self._waiting) == _RATE_FRAMES:
+            self._begin()
 
     def close(self) -> None:
+        """Finish the file; a run without frames leaves none."""
+        if self._writer is None and self._waiting:
+            self._begin()
         if self._writer is not None:
             self._writer.close()
+
+    def _begin(self) -> None:
+        from edge.video import VideoWriter
+
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        times, pictures = zip(*self._waiting, strict=True)
+        self._waiting.clear()
+        taken_s = times[-1] - times[0]
+        fps = (len(times) - 1) / taken_s if taken_s > 0 else 1.0
+        self._writer = VideoWriter(self._path, round(min(max(fps, 0.1), 120.0), 3))
+        for picture in pictures:
+            self._writer.write(picture)
 
 
 def _identify(options: argparse.Namespace) -> int:
@@ -169,7 +207,6 @@ def _identify(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from edge.capture.images import read_image
     from edge.identity.matching import Matcher
     from edge.release.bundle import load_bundle
     from edge.vision.geometry import letterbox
@@ -179,8 +216,14 @@ def _identify(options: argparse.Namespace) -> int:
     size = (bundle.embedder.size, bundle.embedder.size)
     matcher = Matcher(bundle.means)
     table = Table("image", "animal", "distance", "margin", "reason")
+    unreadable: list[SourceError] = []
     for path in paths:
-        crop = letterbox(read_image(path), size, bundle.embedder.letterbox_colour)[0]
+        try:
+            image = read_image(path)
+        except SourceError as error:
+            unreadable.append(error)
+            continue
+        crop = letterbox(image, size, bundle.embedder.letterbox_colour)[0]
         match = matcher.match(bundle.embedder.embed(np.asarray(crop)[None]))[0]
         distance, margin = round(match.distance, 4), round(match.margin, 4)
         if options.json:
@@ -195,8 +238,11 @@ def _identify(options: argparse.Namespace) -> int:
         else:
             name, reason = match.animal or "-", match.reason or ""
             table.add_row(str(path), name, f"{distance:.3f}", f"{margin:.3f}", reason)
-    if not options.json:
+    if not options.json and table.row_count:
         Console().print(table)
+    if unreadable:
+        more = len(unreadable) - 1
+        raise SourceError(f"{unreadable[0]}" + (f" (and {more} more like it)" if more else ""))
     return 0
 
 
@@ -204,11 +250,7 @@ def _images(given: Sequence[Path]) -> Iterator[Path]:
     """Yield the image files; a folder gives those in it and below, in order."""
     for path in given:
         if path.is_dir():
-            inside = sorted(
-                file
-                for file in path.rglob("*")
-                if file.suffix.lower() in _SUFFIXES and not file.name.startswith(".")
-            )
+            inside = find_images(path)
             if not inside:
                 raise UsageError(f"{path}: no images in this folder")
             yield from inside
@@ -227,7 +269,17 @@ def _demo(options: argparse.Namespace) -> int:
     from edge.demo.run import find_assets, run_demo
 
     assets = options.assets or find_assets()
-    return run_demo(assets, options.out, options.broker)
+    if options.broker is None:
+        if _login(options):
+            raise UsageError("--username, --password-file and --ca-file belong to --broker")
+        return run_demo(assets, options.out)
+    broker = BrokerConfig(
+        url=options.broker,
+        username=options.username,
+        password_file=options.password_file,
+        ca_file=options.ca_file,
+    )
+    return run_demo(assets, options.out, broker)
 
 
 def _say(text: str) -> None:

@@ -11,7 +11,10 @@ from edge.identity.types import Track
 from edge.vision.types import Image
 
 _GREY = (150, 150, 150)
+_INK = (15, 15, 15)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+_Rectangle = tuple[int, int, int, int]
 
 
 def annotate(image: Image, tracks: Sequence[Track]) -> Image:
@@ -22,11 +25,20 @@ def annotate(image: Image, tracks: Sequence[Track]) -> Image:
     """
     canvas = image.copy()
     scale = max(0.4, image.shape[1] / 2200)
-    for track in sorted(tracks, key=lambda track: track.seen):
-        colour = _GREY if track.animal is None else animal_colour(track.animal)
-        x1, y1, x2, y2 = (round(float(value)) for value in track.box)
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, 2 if track.seen else 1, cv2.LINE_AA)
-        _label(canvas, label(track), (x1, y1), colour, scale)
+    # Who has a name and is seen is drawn last, on top of the others.
+    ordered = sorted(tracks, key=lambda track: (track.animal is not None, track.seen))
+    for track in ordered:
+        x1, y1, x2, y2 = _corners(track)
+        thickness = 2 if track.seen else 1
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), _colour(track), thickness, cv2.LINE_AA)
+    plates: list[_Rectangle] = []
+    spots = {}
+    for track in reversed(ordered):
+        (width, height), baseline = cv2.getTextSize(label(track), _FONT, scale, 1)
+        spots[track.id] = _spot(_corners(track), (width + 4, height + baseline + 2), plates, canvas)
+        plates.append(spots[track.id])
+    for track in ordered:
+        _write(canvas, label(track), spots[track.id], _colour(track), scale)
     return canvas
 
 
@@ -48,14 +60,43 @@ def animal_colour(animal: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _label(
-    canvas: Image, text: str, corner: tuple[int, int], colour: tuple[int, int, int], scale: float
+def _colour(track: Track) -> tuple[int, int, int]:
+    return _GREY if track.animal is None else animal_colour(track.animal)
+
+
+def _corners(track: Track) -> _Rectangle:
+    x1, y1, x2, y2 = (round(float(value)) for value in track.box)
+    return x1, y1, x2, y2
+
+
+def _spot(
+    box: _Rectangle, size: tuple[int, int], taken: Sequence[_Rectangle], canvas: Image
+) -> _Rectangle:
+    """Return where a label of `size` (width, height) hides least of those that are `taken`.
+
+    Above the box, below it, or inside at its top or bottom; always within the frame.
+    """
+    width, height = size
+    x1, y1, _, y2 = box
+    x = min(max(x1, 0), max(0, canvas.shape[1] - width))
+    spots = []
+    for y in (y1 - height, y2, y1, y2 - height):
+        top = min(max(y, 0), max(0, canvas.shape[0] - height))
+        spots.append((x, top, x + width, top + height))
+    return min(spots, key=lambda spot: sum(_shared(spot, other) for other in taken))
+
+
+def _shared(a: _Rectangle, b: _Rectangle) -> int:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    return max(width, 0) * max(height, 0)
+
+
+def _write(
+    canvas: Image, text: str, plate: _Rectangle, colour: tuple[int, int, int], scale: float
 ) -> None:
-    """Write `text` on a plate of `colour` above a box, or inside it at the frame's top."""
-    (width, height), baseline = cv2.getTextSize(text, _FONT, scale, 1)
-    tall = height + baseline + 2
-    x = min(max(corner[0], 0), max(0, canvas.shape[1] - width - 4))
-    y = corner[1] - tall if corner[1] >= tall else corner[1]
-    y = min(max(y, 0), canvas.shape[0] - tall)
-    cv2.rectangle(canvas, (x, y), (x + width + 4, y + tall), colour, cv2.FILLED)
-    cv2.putText(canvas, text, (x + 2, y + height + 1), _FONT, scale, (15, 15, 15), 1, cv2.LINE_AA)
+    """Write `text` on a plate of `colour`."""
+    x1, y1, x2, y2 = plate
+    (_, height), _ = cv2.getTextSize(text, _FONT, scale, 1)
+    cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, cv2.FILLED)
+    cv2.putText(canvas, text, (x1 + 2, y1 + height + 1), _FONT, scale, _INK, 1, cv2.LINE_AA)

@@ -135,6 +135,12 @@ class VideoWriter:
         self._raise()
         self._part.replace(self._path)
 
+    def discard(self) -> None:
+        """Leave no file; what stood at `path` before stays."""
+        self._queue.put(None)
+        self._thread.join()
+        self._part.unlink(missing_ok=True)
+
     def _frames(self) -> Iterator[Image]:
         while (image := self._queue.get()) is not None:
             yield image

@@ -21,12 +21,13 @@ from rich.table import Table
 from edge.agent import Agent, RunSummary
 from edge.config import AgentConfig, BrokerConfig, CameraConfig, SightingsConfig
 from edge.demo.score import Score
-from edge.demo.subscriber import Subscriber
+from edge.demo.subscriber import Subscriber, subscribed
 from edge.demo.truth import TruthIndex, load_truth
 from edge.draw import annotate
-from edge.errors import EarmarkError, UsageError
+from edge.errors import UsageError
 from edge.files import write_atomically
-from edge.messaging import Sighting
+from edge.messaging import Sighting, Topics
+from edge.messaging.events import Availability
 from edge.messaging.local_broker import local_broker
 from edge.pipeline import FrameResult
 from edge.release.bundle import load_bundle
@@ -34,6 +35,7 @@ from edge.video import VideoWriter
 from edge.vision.types import Frame, Image
 
 DEVICE = "demo"
+TOPICS = Topics(DEVICE)
 _UPDATE_EVERY_S = 5.0
 _HEAR_S = 5.0
 _LINES_EVERY_S = 5.0
@@ -47,10 +49,10 @@ def find_assets() -> Path:
     return assets
 
 
-def run_demo(assets: Path, out: Path, broker: str | None) -> int:
+def run_demo(assets: Path, out: Path, broker: BrokerConfig | None = None) -> int:
     """Name the animals of the clip in `assets`, write `out`, and return the exit code.
 
-    broker: URL of a broker to use; None for mosquitto, else an embedded one, on this machine.
+    broker: one to use; None for mosquitto, else an embedded one, on this machine.
     """
     started = time.monotonic()
     console = Console()
@@ -61,15 +63,18 @@ def run_demo(assets: Path, out: Path, broker: str | None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     score = Score(TruthIndex(truth))
     pictures = _Pictures(out, truth.fps, score)
-    with tempfile.TemporaryDirectory(prefix="earmark-demo-") as state, _broker(broker) as place:
-        url, name = place
-        console.print(f"broker: {name} at {url}", soft_wrap=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="earmark-demo-") as state,
+        _broker(broker) as (settings, name),
+        pictures,
+    ):
+        console.print(f"broker: {name} at {settings.url}", soft_wrap=True)
         config = AgentConfig(
             bundle=str(assets / "bundle"),
             cameras=[CameraConfig(name=truth.camera, source=str(clip), realtime=True)],
             device=DEVICE,
             state_dir=state,
-            broker=BrokerConfig(url=url),
+            broker=settings,
             sightings=SightingsConfig(update_every_s=_UPDATE_EVERY_S),
         )
         agent = Agent(
@@ -78,11 +83,8 @@ def run_demo(assets: Path, out: Path, broker: str | None) -> int:
             say=lambda text: console.print(f"note: {text}", soft_wrap=True),
             load=lambda path, threads: load_bundle(path, threads=threads),
         )
-        protocol = _protocol_of(name)
-        topic = f"earmark/v1/{DEVICE}/up/sighting"
-        with Subscriber(config.broker.options(), topic, protocol) as subscriber:
+        with subscribed(settings.options(), (TOPICS.sighting, TOPICS.availability)) as subscriber:
             done = _follow(agent, subscriber, score, console)
-    pictures.close()
     summary = {
         **score.summary(),
         "fps": done.frames / done.busy_s if done.busy_s else 0.0,
@@ -98,29 +100,24 @@ def run_demo(assets: Path, out: Path, broker: str | None) -> int:
 
 
 @contextmanager
-def _broker(url: str | None) -> Iterator[tuple[str, str]]:
-    """Yield URL and name of the broker: the one that was asked for, or one of our own."""
-    if url is not None:
-        yield url, "the configured broker"
+def _broker(wanted: BrokerConfig | None) -> Iterator[tuple[BrokerConfig, str]]:
+    """Yield settings and name of the broker: the one that was asked for, or one of our own."""
+    if wanted is not None:
+        yield wanted, "the configured broker"
     else:
         with local_broker() as own:
-            yield own.url, own.name
-
-
-def _protocol_of(name: str) -> int:
-    """Return what the subscriber speaks: amqtt knows 3.1.1 only."""
-    return 4 if name.startswith("amqtt") else 5
+            yield BrokerConfig(url=own.url), own.name
 
 
 def _follow(agent: Agent, subscriber: Subscriber, score: Score, console: Console) -> RunSummary:
     """Run the agent in a thread of its own and show what the subscriber hears."""
     result: list[RunSummary] = []
-    failure: list[EarmarkError] = []
+    failure: list[Exception] = []
 
     def work() -> None:
         try:
             result.append(agent.run())
-        except EarmarkError as error:
+        except Exception as error:
             failure.append(error)
 
     thread = threading.Thread(target=work, name="agent")
@@ -142,16 +139,20 @@ def _follow(agent: Agent, subscriber: Subscriber, score: Score, console: Console
         raise failure[0]
     # The agent has its PUBACKs; the broker may still be handing the last events on.
     deadline = time.monotonic() + _HEAR_S
-    while time.monotonic() < deadline and not board.complete:
+    while time.monotonic() < deadline and not board.stopped:
         _hear(subscriber, score, board)
     console.print(board.table())
     return result[0]
 
 
 def _hear(subscriber: Subscriber, score: Score, board: _Board) -> bool:
+    """Take in the next message, if one comes soon; return whether the table changed."""
     try:
-        payload = subscriber.payloads.get(timeout=0.25)
+        topic, payload = subscriber.messages.get(timeout=0.25)
     except queue.Empty:
+        return False
+    if topic == TOPICS.availability:
+        board.stopped = msgspec.json.decode(payload, type=Availability).status == "stopped"
         return False
     event = msgspec.json.decode(payload, type=Sighting)
     if board.show(event):
@@ -165,12 +166,8 @@ class _Board:
     def __init__(self) -> None:
         self._rows: dict[str, Sighting] = {}
         self._seqs: set[tuple[str, int]] = set()
-        self._open: set[int] = set()
-
-    @property
-    def complete(self) -> bool:
-        """Whether every sighting that began has ended."""
-        return not self._open
+        # The agent's last word: every sighting came before it.
+        self.stopped = False
 
     def show(self, event: Sighting) -> bool:
         """Take one event in; return False for one that was delivered before."""
@@ -178,10 +175,6 @@ class _Board:
         if key in self._seqs:
             return False
         self._seqs.add(key)
-        if event.type == "end":
-            self._open.discard(event.track)
-        else:
-            self._open.add(event.track)
         self._rows[event.animal or f"({event.reason})"] = event
         return True
 
@@ -207,7 +200,8 @@ class _Pictures:
         self.still = out / "still.jpg"
         self._writer = VideoWriter(self.video, fps)
         self._score = score
-        self._most, self._best = 0, None
+        self._most = 0
+        self._best: Image | None = None
 
     def __call__(self, frame: Frame, result: FrameResult) -> None:
         picture = annotate(frame.image, result.tracks)
@@ -217,15 +211,19 @@ class _Pictures:
         if named > self._most:
             self._most, self._best = named, picture
 
-    def close(self) -> None:
-        """Write video and still."""
+    def __enter__(self) -> _Pictures:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
+        """Write video and still; nothing of a run that failed."""
+        if kind is not None:
+            self._writer.discard()
+            return
         self._writer.close()
         if self._best is not None:
             bgr = cv2.cvtColor(self._best, cv2.COLOR_RGB2BGR)
             _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 88])
             write_atomically(self.still, bytes(data))
-
-    _best: Image | None
 
 
 def _print_summary(

@@ -84,9 +84,14 @@ def test_a_block_that_fails_leaves_the_old_directory(
     out = tmp_path / "out"
     with new_directory(out) as folder:
         (folder / "old").write_text("x")
-    with pytest.raises(error), new_directory(out) as folder:
-        (folder / "new").write_text("x")
-        raise error
+
+    def fail() -> None:
+        with new_directory(out) as folder:
+            (folder / "new").write_text("x")
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert names(out) == ["old"]
     assert names(tmp_path) == ["out"]
 

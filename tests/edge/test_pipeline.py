@@ -311,6 +311,16 @@ def test_crops_a_frame_are_bounded_and_everybody_gets_a_turn() -> None:
     assert max(votes) <= 8
 
 
+def test_contested_animals_are_looked_at_in_every_frame_but_do_not_vote_more_often() -> None:
+    # A gate and a doubt this wide make everybody contest everything.
+    tracker = TrackerOptions(gate=1e9, doubt=2.0)
+    run = Run(options=PipelineOptions(tracker=tracker, embedding=EmbeddingOptions(open_every_s=1)))
+    result = run.show(PAIR, 48)
+    assert run.eye.embedded[-24:] == [2] * 24
+    # Four seconds, once a second.
+    assert [sum(track.votes.values()) for track in result.tracks] == [4, 4]
+
+
 def test_no_crops_at_all_still_tracks() -> None:
     run = Run(options=PipelineOptions(embedding=EmbeddingOptions(max_crops=0)))
     assert names(run.show(PAIR, 12)) == {1: None, 2: None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,14 @@ from edge.vision.runtime import Model, open_model
 from edge.vision.types import Floats
 from trainer.detection.assign import CODER_SCALES
 from trainer.detection.train import TrainedDetector
-from trainer.export.quantise import convert_int8, operator_names
+from trainer.evaluate.detection import LOW_SCORE
+from trainer.export.quantise import convert_int8, operators
 
 POST_PROCESS = "TFLite_Detection_PostProcess"
+# The order of the operator's outputs, whatever that of the model's.
+_ROLES = ("boxes", "classes", "scores", "count")
 # What is weaker the operator drops itself; low, for evaluation and tracking see weak boxes too.
-_WEAKEST_SCORE = 0.01
+_WEAKEST_SCORE = LOW_SCORE
 
 
 def export_detector(
@@ -52,11 +56,12 @@ def export_detector(
         finish=_post_process(trained),
         quantise=quantise,
     )
-    count = sum(name in (POST_PROCESS, "CUSTOM") for name in operator_names(data))
-    if count != 1:
-        raise EarmarkError(f"the converted detector has {count} {POST_PROCESS} operators, not one")
+    with tempfile.TemporaryDirectory() as folder:
+        candidate = Path(folder) / out.name
+        candidate.write_bytes(data)
+        model = open_model(candidate)
+        outputs = output_roles(data, model, options.top_k)
     write_atomically(out, data)
-    model = open_model(out)
     height, width = options.input_size
     return DetectorSpec(
         input_shape=(1, height, width, 3),
@@ -66,7 +71,7 @@ def export_detector(
         pixel_scale=backbone.pixel_scale,
         pixel_offset=backbone.pixel_offset,
         letterbox_colour=options.letterbox_colour,
-        outputs=output_roles(model, options.top_k),
+        outputs=outputs,
         class_names=list(trained.class_names),
         score_threshold=trained.score_threshold,
         top_k=options.top_k,
@@ -74,54 +79,34 @@ def export_detector(
     )
 
 
-def output_roles(model: Model, top_k: int) -> dict[str, str]:
-    """Return the tensor name of each role: boxes, scores, classes, count.
+def output_roles(data: bytes, model: Model, top_k: int) -> dict[str, str]:
+    """Return the tensor name of each role: boxes, classes, scores, count.
 
-    boxes and count tell themselves by shape. scores and classes share one: their tensors are
-    numbered in the operator's own order boxes, classes, scores, count, whatever the position they
-    are listed at; a blank frame proves the guess, since classes are whole numbers.
+    data: the TFLite file. The operator itself knows its outputs as boxes, classes, scores, count;
+    the order in which the model lists them is another, and scores and classes share a shape.
+    Raises EarmarkError when there is not one such operator or its outputs are not the model's.
     """
-    by_shape: dict[tuple[int, ...], list[str]] = {}
-    for output in sorted(model.outputs, key=lambda output: output.name):
-        by_shape.setdefault(output.shape, []).append(output.name)
-    boxes, pair = by_shape.get((1, top_k, 4), []), by_shape.get((1, top_k), [])
-    counts = by_shape.get((1,), [])
-    if (len(boxes), len(pair), len(counts)) != (1, 2, 1):
-        shapes = [output.shape for output in model.outputs]
+    found = [operator for operator in operators(data) if operator.name == POST_PROCESS]
+    if len(found) != 1:
+        raise EarmarkError(
+            f"the converted detector has {len(found)} {POST_PROCESS} operators, not one"
+        )
+    roles = dict(zip(_ROLES, found[0].outputs, strict=False))
+    shapes = {output.name: output.shape for output in model.outputs}
+    expected = {
+        "boxes": (1, top_k, 4),
+        "classes": (1, top_k),
+        "scores": (1, top_k),
+        "count": (1,),
+    }
+    if (
+        len(shapes) != len(expected)
+        or {role: shapes.get(name) for role, name in roles.items()} != expected
+    ):
         raise EarmarkError(
             f"the converted detector has outputs {shapes}, not those of {POST_PROCESS}"
         )
-    classes, scores = _told_apart(model, pair, counts[0])
-    return {"boxes": boxes[0], "scores": scores, "classes": classes, "count": counts[0]}
-
-
-def _told_apart(model: Model, pair: list[str], count_name: str) -> tuple[str, str]:
-    """Return which of two outputs holds classes and which scores, by what they say of noise."""
-    rng = np.random.default_rng(0)
-    limits = (0, 256) if model.input.dtype == np.uint8 else (-1, 1)
-    for _ in range(8):
-        noise = rng.uniform(*limits, model.input.shape).astype(model.input.dtype)
-        outputs = model.invoke(noise)
-        count = int(outputs[count_name].reshape(-1)[0])
-        whole = [
-            bool((np.round(rows := outputs[name].reshape(-1)[:count]) == rows).all())
-            for name in pair
-        ]
-        falling = [
-            bool((np.diff(rows := outputs[name].reshape(-1)[:count]) <= 0).all()) and rows.max() > 0
-            for name in pair
-            if count
-        ]
-        if count > 1 and whole[0] != whole[1]:
-            classes = pair[whole.index(True)]
-            return classes, next(name for name in pair if name != classes)
-        if count > 1 and falling[0] != falling[1]:
-            scores = pair[falling.index(True)]
-            return next(name for name in pair if name != scores), scores
-    raise EarmarkError(
-        "the converted detector finds nothing at all, so its outputs cannot be told apart; "
-        "train it longer"
-    )
+    return roles
 
 
 def _post_process(trained: TrainedDetector) -> Any:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -67,11 +67,29 @@ def convert_int8(
             ) from error
 
 
-def operator_names(tflite: bytes) -> list[str]:
+class Operator(NamedTuple):
+    """An operator of a TFLite graph. outputs: names of the tensors that it makes, in its order."""
+
+    name: str
+    outputs: tuple[str, ...]
+
+
+def operators(tflite: bytes) -> list[Operator]:
     """Return the operators of a TFLite model's main graph, in their order."""
     interpreter: Any = Interpreter(model_content=tflite)
+    names = {detail["index"]: str(detail["name"]) for detail in interpreter.get_tensor_details()}
     # There is no public list of operators.
-    return [str(detail["op_name"]) for detail in interpreter._get_ops_details()]
+    return [
+        Operator(
+            str(detail["op_name"]), tuple(names.get(int(row), "") for row in detail["outputs"])
+        )
+        for detail in interpreter._get_ops_details()
+    ]
+
+
+def operator_names(tflite: bytes) -> list[str]:
+    """Return the names of a TFLite model's operators, in their order."""
+    return [operator.name for operator in operators(tflite)]
 
 
 @contextmanager

@@ -188,14 +188,25 @@ def test_a_resting_animal_is_found_again_where_it_was_without_a_look() -> None:
     assert camera.ids_of(0) == [1]
 
 
+def test_a_hidden_animals_track_does_not_push_its_neighbours_along() -> None:
+    camera = Camera()
+    camera.follow([still(0, 50), still(16, 50)], clock(1))
+    camera.see(1.0, {1: (16, 50), 2: (32, 50)})
+    assert camera.history[-1] == {1: 2}
+    assert [track.detection >= 0 for track in camera.tracker.tracks] == [False, True, True]
+
+
 def test_a_lost_animal_is_recovered_elsewhere_by_appearance() -> None:
     def path(now: float) -> tuple[float, float]:
         return (50, 50) if now < 3 else (170, 90)
 
     hidden = lambda animal, now: animal == 0 and 2 < now < 5  # noqa: E731
     camera = Camera()
-    camera.follow([path, still(400, 400)], clock(8), hidden, look=True)
-    assert camera.ids_of(0) == [1]
+    times = [now for now in clock(8) if now <= 5]
+    camera.follow([path, still(400, 400)], times, hidden, look=True)
+    # At once, before it could become a track of its own, and the box is where it is now.
+    assert camera.history[-1] == {0: 1, 1: 2}
+    np.testing.assert_allclose(camera.tracker.tracks[0].box, [150, 70, 190, 110], atol=0.01)
     blind = Camera()
     blind.follow([path, still(400, 400)], clock(8), hidden)
     assert len(blind.ids_of(0)) == 2

@@ -1,0 +1,77 @@
+"""What a barn device installs: the extra `edge` alone runs, and brings no TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge import __version__
+
+ROOT = Path(__file__).parents[1]
+MODELS_DEMO = ROOT / "models" / "demo"
+SOURCES = ("edge", "trainer", "deploy")
+FILES = ("pyproject.toml", "constraints.txt", "README.md", "LICENSE")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_edge_extra_is_enough_for_the_edge(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name in SOURCES:
+        shutil.copytree(
+            ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
+        )
+    for name in FILES:
+        shutil.copy(ROOT / name, source / name)
+    venv = tmp_path / "venv"
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    }
+
+    def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(part) for part in command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def succeed(*command: str | Path) -> str:
+        done = run(*command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    python = venv / "bin" / "python"
+    succeed(sys.executable, "-m", "venv", venv)
+    succeed(
+        *(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+        *("-c", source / "constraints.txt", f"{source}[edge]"),
+    )
+
+    without = run(python, "-c", "import tensorflow")
+    assert without.returncode != 0
+    assert "No module named 'tensorflow'" in without.stderr
+
+    place = succeed(python, "-c", "import edge.agent, edge.cli; print(edge.agent.__file__)")
+    assert Path(place.strip()).is_relative_to(venv)
+    command = venv / "bin" / "earmark-edge"
+    assert succeed(command, "--version") == f"earmark-edge {__version__}\n"
+
+    # The models answer there: the golden self-test passes on the way.
+    with np.load(MODELS_DEMO / "bundle" / "selftest.npz") as archive:
+        crop = archive["crops"][0]
+    assert cv2.imwrite(str(tmp_path / "crop.png"), cv2.cvtColor(crop, cv2.COLOR_RGB2BGR))
+    answer = succeed(command, "identify", "crop.png", "--bundle", MODELS_DEMO / "bundle", "--json")
+    assert json.loads(answer)["image"] == "crop.png"

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainer.detection.augment import FrameAugmentation, FrameAugmenter, warp_boxes
+
+STILL = FrameAugmentation(
+    scale=1.0,
+    rotation_deg=0.0,
+    flip=0.0,
+    quarter_turns=False,
+    brightness=0.0,
+    contrast=0.0,
+    tint=0.0,
+    greyscale=0.0,
+    blur=0.0,
+    noise=0.0,
+)
+
+
+def scene(height: int = 96, width: int = 160) -> tuple[np.ndarray, np.ndarray]:
+    """A white ellipse on black and its box."""
+    y, x = np.mgrid[:height, :width] + 0.5
+    inside = ((x - 60) / 24) ** 2 + ((y - 40) / 12) ** 2 <= 1
+    image = np.repeat((inside * 255).astype(np.uint8)[..., None], 3, axis=2)
+    return image, np.array([[36, 28, 84, 52]], np.float32)
+
+
+def lit_box(image: np.ndarray) -> np.ndarray:
+    y, x = np.nonzero(image[..., 0] > 127)
+    return np.array([x.min(), y.min(), x.max() + 1, y.max() + 1], np.float32)
+
+
+def test_nothing_asked_for_changes_nothing() -> None:
+    image, boxes = scene()
+    changed, moved, classes = FrameAugmenter((96, 160), 0, options=STILL)(
+        image, boxes, np.array([4], np.int32)
+    )
+    np.testing.assert_array_equal(changed, image)
+    np.testing.assert_allclose(moved, boxes, atol=1e-4)
+    np.testing.assert_array_equal(classes, [4])
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 5000))
+def test_the_box_goes_where_the_animal_goes(seed: int) -> None:
+    options = replace(STILL, scale=1.3, rotation_deg=30.0, flip=0.5, quarter_turns=True)
+    image, boxes = scene(160, 160)
+    changed, moved, _ = FrameAugmenter((160, 160), seed, (0, 0, 0), options)(
+        image, boxes, np.zeros(1, np.int32)
+    )
+    if len(moved):
+        np.testing.assert_allclose(moved[0], lit_box(changed), atol=1.6)
+
+
+def test_a_turned_ellipse_is_boxed_by_hand() -> None:
+    angle = math.radians(90)
+    turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]])
+    # Pixel centres: the box -5.5..6.5 by -1.5..2.5 lies on the centre of pixel (0, 0).
+    boxes = np.array([[-5.5, -1.5, 6.5, 2.5]], np.float32)
+    np.testing.assert_allclose(warp_boxes(boxes, turn), [[-1.5, -5.5, 2.5, 6.5]], atol=1e-5)
+    angle = math.radians(45)
+    diagonal = np.array(
+        [[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0]]
+    )
+    reach = math.sqrt((36 + 4) / 2)
+    expected = [[0.5 - reach, 0.5 - reach, 0.5 + reach, 0.5 + reach]]
+    np.testing.assert_allclose(warp_boxes(boxes, diagonal), expected, atol=1e-5)
+
+
+def test_animals_left_outside_are_dropped() -> None:
+    image, _ = scene()
+    boxes = np.array([[0, 0, 8, 8], [70, 40, 90, 56]], np.float32)
+    augment = FrameAugmenter((96, 160), 1, options=replace(STILL, scale=3.0))
+    counts = set()
+    for _ in range(40):
+        _, moved, classes = augment(image, boxes, np.array([0, 1], np.int32))
+        assert len(moved) == len(classes)
+        assert (moved >= 0).all()
+        assert (moved <= [160, 96, 160, 96]).all()
+        counts.add(len(moved))
+    assert counts == {0, 1, 2} or counts == {1, 2}
+
+
+def test_the_same_seed_gives_the_same_frames() -> None:
+    image, boxes = scene()
+    labels = np.zeros(1, np.int32)
+    one, other, third = (FrameAugmenter((96, 160), seed) for seed in (5, 5, 6))
+    for _ in range(3):
+        a, b, c = (augment(image, boxes, labels) for augment in (one, other, third))
+        np.testing.assert_array_equal(a[0], b[0])
+        np.testing.assert_array_equal(a[1], b[1])
+        assert not np.array_equal(a[0], c[0])
+    assert a[0].shape == image.shape
+    assert a[0].dtype == np.uint8

@@ -1,0 +1,103 @@
+"""Which image is used for what, and that no session is on two sides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.errors import DataError, UsageError
+from trainer.progress import silent
+from trainer.recipe import Recipe, load_recipe
+from trainer.sources import load_data
+
+CROPS = (
+    "name: r\nseed: 2\ndata: {crops: {test: test, newcomer_gallery: new, newcomer_query: asked}}\n"
+)
+HERD = """
+name: r
+seed: 2
+data: {herd: {animals: 2, other_pens: 1, unknown_animals: 2, sessions: 2, frames: 2}}
+detector: {}
+"""
+
+
+def recipe(tmp_path: Path, text: str) -> Recipe:
+    (tmp_path / "r.yaml").write_text(text)
+    return load_recipe(tmp_path / "r.yaml")
+
+
+def crops(root: Path, animals: list[str], sessions: int = 3) -> None:
+    rng = np.random.default_rng(0)
+    for animal in animals:
+        (root / animal).mkdir(parents=True)
+        for session in range(sessions):
+            for frame in range(2):
+                image = rng.integers(0, 255, (16, 16, 3)).astype(np.uint8)
+                cv2.imwrite(str(root / animal / f"s{session}_{frame}.png"), image)
+
+
+def test_crops_by_purpose(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    crops(data / "train", ["a", "b"])
+    crops(data / "test", ["a", "b"], 1)
+    crops(data / "new", ["c"], 1)
+    crops(data / "asked", ["c"], 1)
+    loaded = load_data(recipe(tmp_path, CROPS), data, tmp_path / "work", silent).crops
+    assert set(loaded.fit.sessions).isdisjoint(loaded.held_out.sessions)
+    assert len(loaded.fit) + len(loaded.held_out) == 12
+    assert loaded.test is not None
+    assert loaded.newcomer_query is not None
+    assert loaded.unknown is loaded.newcomer_query
+    assert loaded.newcomer_query.animals == ("c",)
+
+
+def test_the_digest_tells_one_changed_byte(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for name in ("train", "test", "new", "asked"):
+        crops(data / name, ["a", "b"], 2)
+    asked = recipe(tmp_path, CROPS)
+    first = load_data(asked, data, tmp_path / "work", silent).digest
+    assert load_data(asked, data, tmp_path / "work", silent).digest == first
+    image = next((data / "test").rglob("*.png"))
+    image.write_bytes(image.read_bytes() + b"\0")
+    assert load_data(asked, data, tmp_path / "work", silent).digest != first
+
+
+def test_a_test_animal_that_nobody_knows_is_named(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for name in ("train", "new", "asked"):
+        crops(data / name, ["a", "b"], 2)
+    crops(data / "test", ["a", "stranger"], 1)
+    with pytest.raises(DataError, match="stranger"):
+        load_data(recipe(tmp_path, CROPS), data, tmp_path / "work", silent)
+
+
+def test_no_data_folder(tmp_path: Path) -> None:
+    asked = recipe(tmp_path, CROPS)
+    with pytest.raises(UsageError, match="--data"):
+        load_data(asked, None, tmp_path / "work", silent)
+    with pytest.raises(UsageError, match="nowhere"):
+        load_data(asked, tmp_path / "nowhere", tmp_path / "work", silent)
+
+
+@pytest.mark.slow
+def test_a_herd_by_purpose(tmp_path: Path) -> None:
+    loaded = load_data(recipe(tmp_path, HERD), None, tmp_path / "work", silent)
+    herd, frames = loaded.crops, loaded.frames
+    known = {"pig01", "pig02"}
+    assert set(herd.herd.names()) == set(herd.held_out.names()) == known
+    assert set(herd.fit.names()) == known | {"pig03", "pig04"}
+    assert herd.test is not None
+    assert set(herd.test.names()) == known
+    assert herd.unknown is not None
+    assert set(herd.unknown.names()).isdisjoint(herd.fit.names())
+    assert frames is not None
+    assert frames.test is not None
+    assert set(frames.fit.sessions).isdisjoint(frames.held_out.sessions)
+    # Nothing of the test session was seen in training, by crop or by frame.
+    trained = {path.parent for path in frames.fit.paths} | {p.parent for p in herd.fit.paths}
+    asked = {path.parent for path in frames.test.paths} | {p.parent for p in herd.test.paths}
+    assert trained.isdisjoint(asked)
