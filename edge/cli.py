@@ -144,7 +144,8 @@ def _run_config(options: argparse.Namespace) -> AgentConfig:
         import msgspec
 
         raw = msgspec.to_builtins(load_config(options.config))
-        raw = {name: value for name, value in raw.items() if value is not None}
+        # What was not given: an empty device is none, and would be refused as an id.
+        raw = {name: value for name, value in raw.items() if value not in (None, "")}
     for name, key in (("bundle", "bundle"), ("device", "device"), ("state", "state_dir")):
         if getattr(options, name):
             raw[key] = getattr(options, name)
@@ -268,10 +269,10 @@ def _config(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from edge.demo.run import find_assets, run_demo
 
+    if options.broker is None and _login(options):
+        raise UsageError("--username, --password-file and --ca-file belong to --broker")
     assets = options.assets or find_assets()
     if options.broker is None:
-        if _login(options):
-            raise UsageError("--username, --password-file and --ca-file belong to --broker")
         return run_demo(assets, options.out)
     broker = BrokerConfig(
         url=options.broker,

@@ -140,13 +140,22 @@ def check_config(raw: Any, where: str) -> AgentConfig:
     try:
         config = msgspec.convert(raw, type=AgentConfig)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{where}: {error}") from error
+        raise UsageError(f"{where}: {_in_words(str(error))}") from error
     names = [camera.name for camera in config.cameras]
     if len(set(names)) != len(names):
         raise UsageError(f"{where}: two cameras have the same name; names are ids in topics")
     if config.annotate is not None and len(names) > 1:
         raise UsageError(f"{where}: `annotate` writes one video, so it takes one camera")
     return config
+
+
+def _in_words(problem: str) -> str:
+    """Return msgspec's message with the key in front, and ids described instead of as a regex."""
+    what, _, place = problem.partition(" - at `$")
+    regex = f"`str` matching regex {ID_PATTERN!r}"
+    what = what.replace(regex, "an id: 2 to 48 of a-z, 0-9 and '-', not beginning with '-'")
+    key = place.rstrip("`").lstrip(".")
+    return f"{key}: {what[:1].lower()}{what[1:]}" if key else what
 
 
 def reference_config() -> str:

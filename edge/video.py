@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import shutil
 import subprocess
@@ -35,7 +36,9 @@ def write_video(path: Path, frames: Iterable[Image], fps: float, *, crf: int = 2
         if count == 0:
             raise EarmarkError(f"{path}: no frames to write")
     except BaseException:
-        path.unlink(missing_ok=True)
+        # What went wrong first is what is told.
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
         raise
     return count
 

@@ -28,9 +28,10 @@ class EvidenceOptions:
 
     window: good crops that count, the last ones. min_votes, min_share: an animal needs that many
     votes, and that share of all votes, those for nobody included. change_after: so many crops in
-    a row must ask for another identity (or none) before it changes. unknown_after_s: a track
-    without identity is settled after so many seconds. full_sharpness: beyond this Laplacian
-    variance a crop weighs no more; what then differs is the coat's contrast, not the focus.
+    a row must leave the votes for somebody else, or nobody, before the identity changes.
+    unknown_after_s: a track without identity is settled after so many seconds. full_sharpness:
+    beyond this Laplacian variance a crop weighs no more; what then differs is the coat's
+    contrast, not the focus.
     holder_bonus: lead, as a share of the votes, of the track that has a name over another that
     claims it.
     """
@@ -69,8 +70,7 @@ class Evidence:
         self._options = options
         self._votes: deque[Vote] = deque(maxlen=options.window)
         self._counts: Counter[int] = Counter()
-        self._asked = 0  # crops in a row that asked for the same other identity
-        self._asked_for = NOBODY
+        self._asked = 0  # crops in a row after which the votes were for somebody else, or nobody
         self._crowded = False
         self._distances: Floats | None = None
         self._standing: dict[int, tuple[float, float]] = {}
@@ -104,8 +104,7 @@ class Evidence:
         if verdict == self.label:
             self._asked = 0
             return
-        self._asked = self._asked + 1 if self._asked and verdict == self._asked_for else 1
-        self._asked_for = verdict
+        self._asked += 1
         if self.label == NOBODY or self._asked >= self._options.change_after:
             self.label, self._asked = verdict, 0
 

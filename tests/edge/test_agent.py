@@ -1,4 +1,4 @@
-"""The whole agent with the demo's models: what a subscriber hears of a run, and what of its ends."""
+"""The whole agent with the demo's models: what a subscriber hears of a run and of its end."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ from edge.vision.types import Frame
 
 MODELS_DEMO = Path(__file__).parents[2] / "models" / "demo"
 FRAMES = 60
+ENTRY = "from edge.cli import entry; entry()"
 
 slow = pytest.mark.slow
 
@@ -216,8 +217,7 @@ def test_a_signal_ends_the_process_in_order(
         f"cameras: [{{name: pen, source: {short_clip}, loop: true, realtime: true}}]\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", "from edge.cli import entry; entry()"]
-        + ["run", "--config", str(config)],
+        [sys.executable, "-c", ENTRY, "run", "--config", str(config)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -47,6 +47,7 @@ def check_one_line(run: subprocess.CompletedProcess[str], code: int, *words: obj
     """The run failed with `code`, and said why in a single line that has all `words`."""
     assert run.returncode == code, run.stderr
     assert "Traceback" not in run.stderr + run.stdout
+    # The TFLite runtime notes on its own which processor kernels it uses.
     lines = [line for line in run.stderr.splitlines() if not line.startswith("INFO: ")]
     assert len(lines) == 1, run.stderr
     assert lines[0].startswith("earmark-edge: error: ")

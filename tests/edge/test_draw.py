@@ -36,7 +36,7 @@ def test_a_named_animal_has_its_colour_and_a_label() -> None:
     picture = annotate(IMAGE, [TRACK])
     colour = animal_colour("pig01")
     assert tuple(picture[180, 110]) == colour  # The lower edge of the box.
-    assert tuple(picture[80 - 8, 62]) == colour  # The plate above it.
+    assert (picture[66:79, 60:130] == colour).all(axis=2).mean() > 0.4  # The plate above it.
     dark = picture[66:80, 60:140].max(axis=2) < 60
     assert dark.sum() > 20  # Letters on the plate.
     np.testing.assert_array_equal(picture[90:170, 70:150], IMAGE[90:170, 70:150])

@@ -65,14 +65,17 @@ def test_refusals_count_as_votes_for_nobody() -> None:
 
 
 def test_a_change_needs_three_in_a_row() -> None:
-    track = evidence(A, A, A, B, B, B, B, B)
-    # B has 5 of 8 votes: asked for once.
-    assert track.share(B) == 0.625
-    assert track.label == A
-    track.add(vote(B))
+    # After the sixth and seventh crop nobody has 60 %, after the eighth B has 5 of 8.
+    track = evidence(A, A, A, B, B, B, B)
     assert track.label == A
     track.add(vote(B))
     assert track.label == B
+    # Nor does it take longer to nobody, when that is what the votes say.
+    long = evidence(*[A] * 3, *[UNKNOWN] * 2)
+    assert [long.label, long.share(A)] == [A, 0.6]
+    for label, expected in ((B, A), (B, A), (B, NOBODY)):
+        long.add(vote(label))
+        assert long.label == expected
 
 
 def test_one_answer_in_between_starts_the_row_anew() -> None:
@@ -101,9 +104,17 @@ def test_old_votes_are_forgotten_so_that_a_switched_track_is_corrected() -> None
     for _ in range(10):
         track.add(vote(B))
         answers.append(track.label)
-    # At 5 B of 10 A is doubted, at 6 B is asked for; its third time is the 8th vote.
-    assert answers[0] == A
-    assert answers[7:] == [B, B, B]
+    # From 5 B of 10 on A has no majority; the third such crop changes the identity.
+    assert answers == [A] * 6 + [B] * 4
+
+
+def test_going_through_nobody_counts_as_disagreement_too() -> None:
+    track = evidence(A, A, B, B, B)
+    assert track.label == B
+    # Nobody (3 of 6), nobody (4 of 7), A (5 of 8).
+    for label, expected in ((A, B), (A, B), (A, A)):
+        track.add(vote(label))
+        assert track.label == expected
 
 
 @given(st.lists(st.sampled_from([A, B, UNKNOWN, UNSURE]), max_size=60))
