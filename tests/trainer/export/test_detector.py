@@ -158,12 +158,12 @@ def test_the_device_sees_what_the_trainer_sees(
         # Integers shuffle the weak boxes; the strong ones stay.
         same = iou_matrix(expected.boxes, found.boxes) > 0.6
         same &= expected.classes[:, None] == found.classes[None]
-        same &= np.abs(expected.scores[:, None] - found.scores[None]) < 0.1
+        same &= np.abs(expected.scores[:, None] - found.scores[None]) < 0.2
         strong = expected.scores >= 0.6
         total += int(strong.sum())
         agreed += int(same[strong].any(axis=1).sum())
     assert total > 50
-    assert agreed >= 0.8 * total, f"{agreed} of {total}"
+    assert agreed >= 0.75 * total, f"{agreed} of {total}"
 
 
 @pytest.mark.slow
