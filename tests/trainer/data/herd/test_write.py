@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
+from edge import video as video_module
 from edge.errors import DataError, EarmarkError
 from trainer.data.crops import load_image, read_crops
 from trainer.data.herd import Herd, HerdOptions, SessionPlan, simulate, write_clip, write_video
-from trainer.data.herd import video as video_module
 
 WIDTH, HEIGHT = 640, 360
 SESSIONS = (
