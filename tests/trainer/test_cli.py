@@ -11,7 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-RECIPE = "name: r\ndata: {crops: {}}\nembedder: {steps: 2, input_size: 32, alpha: 0.35}\n"
+RECIPE = (
+    "name: r\ndata: {crops: {}}\n"
+    "embedder: {steps: 2, input_size: 32, alpha: 0.35, classes_per_batch: 2}\n"
+)
 
 
 def trainer(*arguments: object) -> subprocess.CompletedProcess[str]:
