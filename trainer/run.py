@@ -106,6 +106,7 @@ def run_recipe(
         work = folder / "data"
         with stages("data") as report:
             images = load_data(recipe, data, work, report)
+            report(1, 1)
         detection = None
         identity = _identity(recipe, images.crops, weights, bundle, created, stages)
         if images.frames is not None:
@@ -178,11 +179,12 @@ def _identity(
     with stages("training embedder") as report:
         trained = train_embedder(crops.fit, crops.held_out, options, report)
     size, colour = options.input_size, options.letterbox_colour
-    with stages("embedder to int8"):
+    with stages("embedder to int8") as report:
         chosen = _spread(len(crops.fit), _CALIBRATION_CROPS, recipe.seed)
         calibration = load_images(crops.fit.select(chosen), size, colour)
         spec = export_embedder(trained, calibration, bundle / EMBEDDER_NAME)
         embedder = Embedder(open_model(bundle / EMBEDDER_NAME), spec)
+        report(1, 1)
     with stages("class means") as report:
         gallery = embed_crops(embedder, crops.herd, colour, report)
         held_out = embed_crops(embedder, crops.held_out, colour, report)
@@ -271,7 +273,7 @@ def _detection(
         return None
     with stages("training detector") as report:
         trained = train_detector(frames.fit, frames.held_out, options, report)
-    with stages("detector to int8"):
+    with stages("detector to int8") as report:
         chosen = _spread(len(frames.fit), _CALIBRATION_FRAMES, recipe.seed)
         calibration = load_frames(
             frames.fit.select(chosen), options.input_size, options.letterbox_colour
@@ -281,6 +283,7 @@ def _detection(
         twin = bundle.parent / "float.tflite"
         float_spec = export_detector(trained, calibration, twin, quantise=False)
         detector = Detector(open_model(path), spec)
+        report(1, 1)
     test = frames.test or frames.held_out
     with stages("finding test animals") as report:
         metrics = evaluate_detection(detector.detect, test, report)
