@@ -80,9 +80,9 @@ class NamingConfig(_Section, frozen=True):
     """When an animal has a name."""
 
     min_votes: Annotated[int, _described("good crops that must agree", ge=1)] = 3
-    min_share: Annotated[float, _described("share of all votes an animal needs", gt=0, le=1)] = 0.6
+    min_share: Annotated[float, _described("share of all votes an animal needs", gt=0, le=1)] = 0.5
     unknown_after_s: Annotated[float, _described("seconds until nobody is told as such", gt=0)] = (
-        5.0
+        10.0
     )
     max_crops: Annotated[int, _described("crops embedded a frame, at most", ge=1)] = 8
 

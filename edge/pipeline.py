@@ -28,9 +28,12 @@ from edge.identity.matching import NOBODY, Matcher
 from edge.identity.means import ClassMeans
 from edge.identity.tracking import Tracker, TrackerOptions, TrackState
 from edge.identity.types import Track
+from edge.vision.doubles import without_doubles
 from edge.vision.look import CropEmbedder, Look
 from edge.vision.quality import CropGates
 from edge.vision.types import Detections, Frame, Image
+
+_STRONGER = 1.2
 
 
 class FrameDetector(Protocol):
@@ -67,12 +70,17 @@ class EmbeddingOptions:
 class PipelineOptions:
     """All options of the pipeline.
 
-    strong_score: from which a detection may start a track and give evidence; None: the detector's
-    own threshold. weak_score: from which it may keep a track alive.
+    strong_score: from which a detection may start a track and give evidence; None: a fifth more
+    than the detector's own threshold, which counts boxes of one frame, whereas a track that starts
+    wrongly stays (ByteTrack asks more of a new track too). weak_share: share of it from which a
+    detection may keep a track alive. double_iou, double_covered: a box with a better one beyond
+    either is a double (see `without_doubles`).
     """
 
     strong_score: float | None = None
-    weak_score: float = 0.1
+    weak_share: float = 0.7
+    double_iou: float = 0.4
+    double_covered: float = 0.75
     gates: CropGates = field(default_factory=CropGates)
     tracker: TrackerOptions = field(default_factory=TrackerOptions)
     evidence: EvidenceOptions = field(default_factory=EvidenceOptions)
@@ -86,7 +94,7 @@ class FrameResult:
     index: the frame's. tracks: alive and confirmed, by id; an animal that is missing for the
     moment has `seen` false and a predicted box. ended: closed with this frame, each once; one that
     is not settled may have turned out to be an older track's animal. detections: all of this
-    frame's, weak ones (`weak_score`) included.
+    frame's, weak ones (`weak_share`) included, doubles left out.
     """
 
     index: int
@@ -116,8 +124,12 @@ class Pipeline:
         options = self._options
         strong_score = options.strong_score
         if strong_score is None:
-            strong_score = self._detector.score_threshold
-        found = self._detector.detect(frame.image, min(options.weak_score, strong_score))
+            strong_score = min(0.95, _STRONGER * self._detector.score_threshold)
+        found = without_doubles(
+            self._detector.detect(frame.image, options.weak_share * strong_score),
+            options.double_iou,
+            options.double_covered,
+        )
         strong = found.scores >= strong_score
         look = Look(
             frame.image, found, strong, self._embedder, options.gates, options.embedding.max_crops

@@ -38,9 +38,9 @@ class EvidenceOptions:
 
     window: int = 24
     min_votes: int = 3
-    min_share: float = 0.6
+    min_share: float = 0.5
     change_after: int = 3
-    unknown_after_s: float = 5.0
+    unknown_after_s: float = 10.0
     full_sharpness: float = 150.0
     holder_bonus: float = 0.15
 

@@ -57,12 +57,12 @@ class TrackerOptions:
     """
 
     motion: MotionOptions = field(default_factory=MotionOptions)
-    confirm_hits: int = 3
+    confirm_hits: int = 6
     tentative_misses: int = 1
     coast_s: float = 0.6
     coast_misses: int = 2
     gap_s: float = 2.0
-    lost_s: float = 8.0
+    lost_s: float = 3.0
     gate: float = 16.0
     limit: float = 0.85
     least_iou: float = 0.3
@@ -72,7 +72,7 @@ class TrackerOptions:
     recover_iou: float = 0.5
     stranger_distance: float = 0.6
     reach: tuple[float, float] = (1.5, 2.0)
-    birth_iou: float = 0.7
+    birth_iou: float = 0.3
 
 
 @dataclass(slots=True, eq=False)
