@@ -90,12 +90,25 @@ def draw(scene: Scene, side: float, plain: bool = False) -> np.ndarray:
     return image
 
 
+# Spelled out, so that these tests ask about the mechanism and not about the tuned defaults.
+TRACKER = TrackerOptions(confirm_hits=3, lost_s=8.0, birth_iou=0.7)
+EVIDENCE = EvidenceOptions(min_share=0.6, unknown_after_s=5.0)
+OPTIONS = PipelineOptions(
+    strong_score=0.5,
+    weak_share=0.2,
+    double_iou=0.9,
+    double_covered=0.95,
+    tracker=TRACKER,
+    evidence=EVIDENCE,
+)
+
+
 class Run:
     """A pipeline that is shown scenes, one a frame."""
 
     def __init__(self, means: ClassMeans | None = None, options: PipelineOptions | None = None):
         self.eye = Eye()
-        self.pipeline = Pipeline(self.eye, self.eye, means or means_of(), options)
+        self.pipeline = Pipeline(self.eye, self.eye, means or means_of(), options or OPTIONS)
         self.results: list[FrameResult] = []
         self.now_s = 0.0
 
@@ -263,7 +276,7 @@ def test_a_lost_animal_that_reappears_beyond_reach_keeps_its_track_by_identity()
 
 
 def test_who_is_seen_is_believed_before_a_track_that_is_missing() -> None:
-    options = PipelineOptions(tracker=TrackerOptions(lost_s=60))
+    options = replace(OPTIONS, tracker=replace(TRACKER, lost_s=60))
     run = Run(means_of("ab"), options)
     run.show((("a", 80, 80), ("z", 250, 80)), 80)
     assert names(run.results[-1]) == {1: "a", 2: None}
@@ -274,7 +287,7 @@ def test_who_is_seen_is_believed_before_a_track_that_is_missing() -> None:
 
 
 def test_an_identity_switch_is_corrected() -> None:
-    run = Run(options=PipelineOptions(evidence=EvidenceOptions(window=12)))
+    run = Run(options=replace(OPTIONS, evidence=replace(EVIDENCE, window=12)))
     run.show(PAIR, 24)
     run.show((("b", 80, 80), ("a", 250, 80)), 12 * 14)
     assert names(run.results[-1]) == {1: "b", 2: "a"}
@@ -300,7 +313,7 @@ def test_resting_animals_are_seldom_looked_at_and_moving_ones_more_often() -> No
 def test_crops_a_frame_are_bounded_and_everybody_gets_a_turn() -> None:
     places = [(60 + 60 * column, 50 + 60 * row) for row in range(3) for column in range(5)]
     herd = [("z", x, y) for x, y in places]
-    options = PipelineOptions(embedding=EmbeddingOptions(max_crops=2))
+    options = replace(OPTIONS, embedding=EmbeddingOptions(max_crops=2))
     run = Run(options=options)
     result = run.show(herd, 48)
     assert max(run.eye.embedded) <= 2
@@ -313,8 +326,8 @@ def test_crops_a_frame_are_bounded_and_everybody_gets_a_turn() -> None:
 
 def test_contested_animals_are_looked_at_in_every_frame_but_do_not_vote_more_often() -> None:
     # A gate and a doubt this wide make everybody contest everything.
-    tracker = TrackerOptions(gate=1e9, doubt=2.0)
-    run = Run(options=PipelineOptions(tracker=tracker, embedding=EmbeddingOptions(open_every_s=1)))
+    tracker = replace(TRACKER, gate=1e9, doubt=2.0)
+    run = Run(options=replace(OPTIONS, tracker=tracker, embedding=EmbeddingOptions(open_every_s=1)))
     result = run.show(PAIR, 48)
     assert run.eye.embedded[-24:] == [2] * 24
     # Four seconds, once a second.
@@ -322,7 +335,7 @@ def test_contested_animals_are_looked_at_in_every_frame_but_do_not_vote_more_oft
 
 
 def test_no_crops_at_all_still_tracks() -> None:
-    run = Run(options=PipelineOptions(embedding=EmbeddingOptions(max_crops=0)))
+    run = Run(options=replace(OPTIONS, embedding=EmbeddingOptions(max_crops=0)))
     assert names(run.show(PAIR, 12)) == {1: None, 2: None}
 
 
@@ -367,12 +380,12 @@ def test_means_of_another_dimension_are_refused_and_the_old_ones_stay() -> None:
 
 
 def test_the_detectors_own_threshold_is_used_unless_told() -> None:
-    told = Run(options=PipelineOptions(strong_score=0.95))
+    told = Run(options=replace(OPTIONS, strong_score=0.95))
     assert told.show(PAIR, 12).tracks == ()
-    own = Run()
+    own = Run(options=replace(OPTIONS, strong_score=None))
     own.eye.score_threshold = 0.95
     assert own.show(PAIR, 12).tracks == ()
-    gates = Run(options=PipelineOptions(gates=CropGates(min_side_px=50)))
+    gates = Run(options=replace(OPTIONS, gates=CropGates(min_side_px=50)))
     assert names(gates.show(PAIR, 12)) == {1: None, 2: None}
 
 

@@ -17,7 +17,9 @@ from edge.identity.evidence import (
 from edge.identity.matching import NOBODY, Matcher
 from edge.identity.means import ClassMeans, MeansHeader
 
-OPTIONS = EvidenceOptions(window=10, min_votes=3, min_share=0.6, change_after=3)
+OPTIONS = EvidenceOptions(
+    window=10, min_votes=3, min_share=0.6, change_after=3, unknown_after_s=5.0
+)
 A, B = 0, 1
 
 

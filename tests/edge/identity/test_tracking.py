@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,12 +17,15 @@ from edge.vision.types import Detections
 Path = Callable[[float], tuple[float, float]]
 SIDE = 40.0
 
+# Spelled out, so that these tests ask about the mechanism and not about the tuned defaults.
+OPTIONS = TrackerOptions(confirm_hits=3, lost_s=8.0, birth_iou=0.7)
+
 
 class Camera:
     """Feeds a tracker and remembers which track each animal had, frame by frame."""
 
     def __init__(self, options: TrackerOptions | None = None) -> None:
-        self.tracker = Tracker(options or TrackerOptions(), EvidenceOptions())
+        self.tracker = Tracker(options or OPTIONS, EvidenceOptions())
         self.ended: list[TrackState] = []
         self.absorbed: list[TrackState] = []
         self.history: list[dict[int, int]] = []
@@ -230,7 +234,7 @@ def test_an_animal_too_far_away_to_have_walked_there_is_another() -> None:
 
 
 def test_lost_tracks_end_after_their_time() -> None:
-    camera = Camera(TrackerOptions(lost_s=3.0))
+    camera = Camera(replace(OPTIONS, lost_s=3.0))
     camera.follow([still(50, 50), still(300, 300)], clock(2))
     for now in clock(4):
         camera.see(2 + now, {1: (300, 300)})
@@ -327,7 +331,7 @@ def test_clear_ends_what_is_confirmed_and_ids_go_on() -> None:
 @given(st.integers(0, 2**32 - 1))
 def test_each_detection_feeds_one_track_and_boxes_stay_sound(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    tracker = Tracker(TrackerOptions(), EvidenceOptions())
+    tracker = Tracker(OPTIONS, EvidenceOptions())
     ids: set[int] = set()
     for now in np.cumsum(rng.uniform(0, 1, 15)):
         count = rng.integers(0, 8)
