@@ -193,7 +193,7 @@ def _local(event: Sighting) -> str:
 
 
 class _Pictures:
-    """Draws the annotated video, and keeps the frame with most names for the still."""
+    """Draws the annotated video, and keeps the frame with most right names for the still."""
 
     def __init__(self, out: Path, fps: float, score: Score) -> None:
         self.video = out / "annotated.mp4"
@@ -205,11 +205,10 @@ class _Pictures:
 
     def __call__(self, frame: Frame, result: FrameResult) -> None:
         picture = annotate(frame.image, result.tracks)
-        self._score.look(frame.index, result.tracks)
+        worth = self._score.look(frame.index, result.tracks)
         self._writer.write(picture)
-        named = sum(track.animal is not None and track.seen for track in result.tracks)
-        if named > self._most:
-            self._most, self._best = named, picture
+        if worth > self._most:
+            self._most, self._best = worth, picture
 
     def __enter__(self) -> _Pictures:
         return self

@@ -43,16 +43,22 @@ class Score:
             )
         return right
 
-    def look(self, frame: int, tracks: tuple[Track, ...]) -> None:
-        """Count the boxes of one frame that were seen and have settled."""
+    def look(self, frame: int, tracks: tuple[Track, ...]) -> int:
+        """Count the boxes of one frame that were seen and have settled.
+
+        Return how good the frame is to look at: right names less twice the wrong or missing ones.
+        """
         size = (self.truth.truth.width, self.truth.truth.height) * 2
+        worth = 0
         for track in tracks:
             if track.seen and track.settled:
                 x1, y1, x2, y2 = (float(v) / side for v, side in zip(track.box, size, strict=True))
+                true = self.truth.animal_at(frame, (x1, y1, x2, y2))
+                right = track.animal is not None and track.animal == true
                 self.boxes += 1
-                self.boxes_right += track.animal is not None and (
-                    track.animal == self.truth.animal_at(frame, (x1, y1, x2, y2))
-                )
+                self.boxes_right += right
+                worth += 1 if right else -2
+        return worth
 
     def summary(self) -> dict[str, int | float | None]:
         """Return the figures, fractions in 0..1; None where there was nothing to judge."""
