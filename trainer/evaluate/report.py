@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-from edge.identity.matching import distances_to_animals
 
 from edge.files import write_atomically
+from edge.identity.matching import distances_to_animals
 from edge.identity.means import OUTLIERS
 from edge.vision.types import Image
 from trainer.data.crops import load_image, load_images
