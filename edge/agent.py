@@ -106,8 +106,8 @@ class Agent:
         """
         # Sources first: a mistyped file name is told at once, before models are loaded.
         sources = [self._open(camera) for camera in self._config.cameras]
-        bundle = self._checked_bundle()
         try:
+            bundle = self._checked_bundle()
             folder = self._config.state_folder()
             folder.mkdir(parents=True, exist_ok=True)
             with Outbox(folder / "outbox.db") as outbox:

@@ -10,7 +10,7 @@ import pytest
 from edge.errors import EarmarkError
 from edge.release.manifest import DetectorSpec
 from edge.vision.detector import Detector
-from edge.vision.geometry import clip_boxes, iou_matrix
+from edge.vision.geometry import clip_boxes
 from edge.vision.runtime import open_model
 from edge.vision.types import Detections
 from trainer.detection.anchors import AnchorShapes, lay_anchors
@@ -143,27 +143,19 @@ def test_the_manifest_says_how_it_is_fed(exported: Exported) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("exported", [False], ids=["float"], indirect=True)
 def test_the_device_sees_what_the_trainer_sees(
     exported: Exported, trained: TrainedDetector
 ) -> None:
-    total, agreed = 0, 0
+    # How little int8 changes is asked of a trained network: detection/test_end_to_end.py. This one
+    # has random weights, whose scores lie so close that rounding shuffles them.
     for image in noise(6, 5):
         expected = detected_in_float(trained, image)
         assert len(expected) > 20
         found = exported.detector.detect(image, score_threshold=LIMIT)
-        if exported.spec.dtype == "float32":
-            np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.02)
-            np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
-            np.testing.assert_array_equal(found.classes, expected.classes)
-        # Integers shuffle the weak boxes; the strong ones stay.
-        same = iou_matrix(expected.boxes, found.boxes) > 0.6
-        same &= expected.classes[:, None] == found.classes[None]
-        same &= np.abs(expected.scores[:, None] - found.scores[None]) < 0.2
-        strong = expected.scores >= 0.6
-        total += int(strong.sum())
-        agreed += int(same[strong].any(axis=1).sum())
-    assert total > 50
-    assert agreed >= 0.75 * total, f"{agreed} of {total}"
+        np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.02)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+        np.testing.assert_array_equal(found.classes, expected.classes)
 
 
 @pytest.mark.slow
