@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.errors import DataError, UsageError
+from edge.vision.types import Floats
 from trainer.data.crops import CropSet, check_trainable, read_crops
 from trainer.data.frames import FrameSet, read_coco
 from trainer.data.herd import HerdOptions, SessionPlan, simulate
@@ -62,10 +63,21 @@ class FrameData:
     held_out: FrameSet
     test: FrameSet | None
 
+    def all_paths(self) -> list[Path]:
+        """Return every image file, in a fixed order."""
+        return [path for part in self._parts() for path in part.paths]
+
+    def all_boxes(self) -> list[Floats]:
+        """Return the boxes (n, 4) of every image, in the same order."""
+        return [boxes for part in self._parts() for boxes in part.boxes]
+
+    def _parts(self) -> list[FrameSet]:
+        return [part for part in (self.fit, self.held_out, self.test) if part is not None]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingData:
-    """All that one run reads. digest: SHA-256 over names and bytes of the files."""
+    """All that one run reads. digest: SHA-256 over images and boxes."""
 
     crops: CropData
     frames: FrameData | None
@@ -99,8 +111,8 @@ def load_data(recipe: Recipe, data: Path | None, work: Path, report: Report) -> 
         )
     paths = crops.all_paths()
     if frames is not None:
-        paths += [path for part in (frames.fit, frames.held_out) for path in part.paths]
-    return TrainingData(crops, frames, _digest(paths))
+        paths += frames.all_paths()
+    return TrainingData(crops, frames, _digest(paths, frames.all_boxes() if frames else []))
 
 
 def herd_options(recipe: Recipe) -> HerdOptions:
@@ -250,10 +262,12 @@ def _joined_frames(parts: list[FrameSet]) -> FrameSet:
     )
 
 
-def _digest(paths: list[Path]) -> str:
-    """Return a hash of the images: their last two folders, names and bytes."""
+def _digest(paths: list[Path], boxes: list[Floats]) -> str:
+    """Return a hash of the images (their last two folders, names and bytes) and of the boxes."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update("/".join(path.parts[-3:]).encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
+    for rows in boxes:
+        digest.update(rows.astype("<f4").tobytes() + b"\0")
     return digest.hexdigest()

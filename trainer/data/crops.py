@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import DataError
+from edge.capture.images import read_image
+from edge.errors import DataError, SourceError
 from edge.vision.geometry import Colour, letterbox
 from trainer.progress import Report, silent
 
@@ -122,16 +122,9 @@ def check_trainable(crops: CropSet, minimum: int = 2) -> None:
 def load_image(path: Path) -> NDArray[np.uint8]:
     """Read an image file as uint8 (H, W, 3) RGB; DataError names a file that cannot be read."""
     try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except cv2.error:
-        image = None
-    if image is None:
-        raise DataError(f"{path}: not an image that can be read; replace it or take it away")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+        return read_image(path)
+    except SourceError as error:
+        raise DataError(str(error)) from error
 
 
 def load_images(
