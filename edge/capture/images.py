@@ -22,16 +22,25 @@ _FPS_IF_UNKNOWN = 10.0
 def read_image(path: Path) -> Image:
     """Return an image file as uint8 (H, W, 3) RGB, upright; SourceError names one that is none."""
     try:
-        data = np.fromfile(path, np.uint8)
+        image = decode_image(path)
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if image is None:
+        raise SourceError(f"{path}: not a readable image; remove or replace it")
+    return image
+
+
+def decode_image(path: Path) -> Image | None:
+    """Return an image file as uint8 (H, W, 3) RGB, upright, or None for what is no image.
+
+    Raises OSError when the file cannot be read at all.
+    """
+    data = np.fromfile(path, np.uint8)
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     except cv2.error:
-        image = None
-    if image is None:
-        raise SourceError(f"{path}: not a readable image; remove or replace it")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+        return None
+    return None if image is None else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def find_images(folder: Path) -> list[Path]:

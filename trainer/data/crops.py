@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.capture.images import read_image
-from edge.errors import DataError, SourceError
+from edge.capture.images import decode_image
+from edge.errors import DataError
 from edge.vision.geometry import Colour, letterbox
 from trainer.progress import Report, silent
 
@@ -122,9 +122,12 @@ def check_trainable(crops: CropSet, minimum: int = 2) -> None:
 def load_image(path: Path) -> NDArray[np.uint8]:
     """Read an image file as uint8 (H, W, 3) RGB; DataError names a file that cannot be read."""
     try:
-        return read_image(path)
-    except SourceError as error:
-        raise DataError(str(error)) from error
+        image = decode_image(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if image is None:
+        raise DataError(f"{path}: not an image that can be read; replace it or take it away")
+    return image
 
 
 def load_images(
