@@ -240,10 +240,13 @@ class Agent:
             self._dropped += source.dropped
 
     def _count(self, source: Source, busy_s: float, rate: _Rate) -> None:
+        fps = rate.tick()
         with self._lock:
             self._frames += 1
             self._busy_s += busy_s
-        self._set_camera(source.camera, CameraState(status="up", fps=rate.tick()))
+            # A camera that was lost while its last frame was worked on stays lost.
+            if self._cameras[source.camera].status == "up":
+                self._cameras[source.camera] = CameraState(status="up", fps=fps)
 
     def _show(self, frame: Frame, result: FrameResult) -> None:
         for observer in list(self._observers):

@@ -15,7 +15,7 @@ from typing import Any
 from edge import __version__
 from edge.agent import Agent, Observer
 from edge.capture.images import find_images, read_image
-from edge.config import AgentConfig, BrokerConfig, check_config, load_config, reference_config
+from edge.config import AgentConfig, BrokerConfig, check_config, read_config, reference_config
 from edge.console import run_command
 from edge.errors import SourceError, UsageError
 from edge.pipeline import FrameResult
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--broker",
         metavar="URL",
-        default=os.environ.get("EARMARK_BROKER"),
+        default=os.environ.get("EARMARK_BROKER") or None,
         help="broker to use instead of one of the demo's own (or EARMARK_BROKER)",
     )
     _add_login(demo)
@@ -141,11 +141,7 @@ def _run_config(options: argparse.Namespace) -> AgentConfig:
             raise UsageError(f"give --config FILE, or --{', --'.join(missing)} as well")
         raw: dict[str, Any] = {}
     else:
-        import msgspec
-
-        raw = msgspec.to_builtins(load_config(options.config))
-        # What was not given: an empty device is none, and would be refused as an id.
-        raw = {name: value for name, value in raw.items() if value not in (None, "")}
+        raw = read_config(options.config)
     for name, key in (("bundle", "bundle"), ("device", "device"), ("state", "state_dir")):
         if getattr(options, name):
             raw[key] = getattr(options, name)
@@ -160,7 +156,7 @@ def _run_config(options: argparse.Namespace) -> AgentConfig:
         raw["cameras"] = [{**camera, **fps, "realtime": options.realtime}]
     elif options.camera or options.realtime or options.fps is not None:
         raise UsageError("--camera, --fps and --realtime belong to --source")
-    return check_config(raw, "settings")
+    return check_config(raw, str(options.config or "settings"))
 
 
 class _AnnotatedVideo:

@@ -120,9 +120,14 @@ def default_device() -> str:
 
 
 def load_config(path: Path) -> AgentConfig:
-    """Read agent.yaml; UsageError names the file and the key that is wrong.
+    """Read agent.yaml; UsageError names the file and the key that is wrong."""
+    return check_config(read_config(path), str(path))
 
-    Relative paths in it are relative to the file.
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return agent.yaml as it is, unchecked but for being YAML; UsageError where it is not.
+
+    Relative paths in it are made relative to the file.
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -132,7 +137,9 @@ def load_config(path: Path) -> AgentConfig:
         raise UsageError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: not valid YAML: {error}") from error
-    return check_config(_absolute(raw, path.resolve().parent), str(path))
+    if not isinstance(raw, dict):
+        raise UsageError(f"{path}: no settings in it; `earmark-edge config` prints some")
+    return _absolute(raw, path.resolve().parent)
 
 
 def check_config(raw: Any, where: str) -> AgentConfig:
@@ -214,10 +221,8 @@ def _unwrapped(kind: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, str]:
             return kind, description
 
 
-def _absolute(raw: Any, folder: Path) -> Any:
+def _absolute(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the settings with file names made relative to the config's own folder."""
-    if not isinstance(raw, dict):
-        return raw
 
     def resolved(value: Any) -> Any:
         return str(folder / Path(value).expanduser()) if isinstance(value, str) and value else value

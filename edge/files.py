@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edge.errors import UsageError
+
 
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hex digits."""
@@ -39,9 +41,13 @@ def write_atomically(path: Path, data: bytes) -> None:
 def new_directory(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`; on success it takes `path`'s place, on error it goes.
 
-    A folder that stood at `path` is replaced, and stays untouched when the block fails.
+    A folder that stood at `path` is replaced, and stays untouched when the block fails. UsageError
+    at once for a place that cannot be replaced, such as a mount point: not after hours of work.
     """
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        _check_replaceable(path)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         temporary.chmod(0o777 & ~_umask())
@@ -61,6 +67,20 @@ def new_directory(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _check_replaceable(path: Path) -> None:
+    """Rename a folder away and back."""
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.try.", dir=path.parent))
+    try:
+        path.replace(aside / path.name)
+        (aside / path.name).replace(path)
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be replaced ({error.strerror}); name a folder inside it instead"
+        ) from error
+    finally:
+        aside.rmdir()
 
 
 def _umask() -> int:

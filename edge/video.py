@@ -116,6 +116,7 @@ class VideoWriter:
         self._part = path.with_name(f".{path.stem}.part.mp4")
         self._queue: queue.Queue[Image | None] = queue.Queue(_QUEUE)
         self._error: Exception | None = None
+        self._shape: tuple[int, ...] = ()
         self._thread = threading.Thread(
             target=self._encode, args=(fps, crf), name="earmark-video", daemon=True
         )
@@ -123,6 +124,12 @@ class VideoWriter:
 
     def write(self, image: Image) -> None:
         """Add a frame (H, W, 3) RGB, the same even size every time; EarmarkError when it failed."""
+        shape = self._shape = self._shape or image.shape
+        if image.shape != shape:
+            raise EarmarkError(
+                f"{self._path}: a frame of {image.shape[1]}x{image.shape[0]} pixels in a video of "
+                f"{shape[1]}x{shape[0]}; pictures of one size only"
+            )
         while self._thread.is_alive():
             try:
                 self._queue.put(image, timeout=1)

@@ -16,7 +16,7 @@ from trainer.embedding.train import EmbedderOptions
 from trainer.means import MeansOptions
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 
 
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,6 +125,8 @@ def load_recipe(path: Path) -> Recipe:
             raise UsageError("`data` takes either `herd` or `crops` and `frames`")
         if recipe.clip is not None and recipe.data.herd is None:
             raise UsageError("`clip` needs a simulated herd (`data.herd`)")
+        if recipe.clip is not None and recipe.detector is None:
+            raise UsageError("`clip` needs a `detector` to follow the animals in it")
         if recipe.detector is not None and not (recipe.data.herd or recipe.data.frames):
             raise UsageError("`detector` needs `data.frames` to train on")
         # Unknown keys and wrong types of the options are told before anything is read.

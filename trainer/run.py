@@ -32,7 +32,7 @@ from trainer.bundle import (
 from trainer.clip import evaluate_clip, write_recipe_clip
 from trainer.data.crops import CropSet, load_images
 from trainer.data.frames import FrameSet, load_frames
-from trainer.detection.train import TrainedDetector, train_detector
+from trainer.detection.train import TrainedDetector, check_detectable, train_detector
 from trainer.embedding.train import TrainedEmbedder, nearest_mean_macro_f1, train_embedder
 from trainer.evaluate.baselines import colour_features, untrained_embedder
 from trainer.evaluate.detection import evaluate_detection
@@ -106,6 +106,10 @@ def run_recipe(
         work = folder / "data"
         with stages("data") as report:
             images = load_data(recipe, data, work, report)
+            # The detector comes last; what is wrong with its data is told before the embedder's.
+            wanted = recipe.detector_options(weights)
+            if wanted is not None and images.frames is not None:
+                check_detectable(images.frames.fit, images.frames.held_out, wanted)
             report(1, 1)
         detection = None
         identity = _identity(recipe, images.crops, weights, bundle, created, stages)

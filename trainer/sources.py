@@ -11,7 +11,7 @@ import numpy as np
 
 from edge.errors import DataError, UsageError
 from edge.vision.types import Floats
-from trainer.data.crops import CropSet, check_trainable, read_crops
+from trainer.data.crops import CropSet, check_trainable, load_image, read_crops
 from trainer.data.frames import FrameSet, read_coco
 from trainer.data.herd import HerdOptions, SessionPlan, simulate
 from trainer.data.splits import split_by_session
@@ -21,6 +21,7 @@ from trainer.recipe import CropsSource, FramesSource, HerdSource, Recipe
 TEST_SEED = 900
 # Of typical crowding: some 9 % of its boxes are half hidden, as of all that the simulator draws.
 CLIP_SEED = 953
+_MOST_OVER = 1.5
 _LIGHTS = ("day", "dusk", "night")
 _CAMERAS = (1, 2)
 
@@ -112,6 +113,9 @@ def load_data(recipe: Recipe, data: Path | None, work: Path, report: Report) -> 
     paths = crops.all_paths()
     if frames is not None:
         paths += frames.all_paths()
+    # A broken file is told now, and not after the training.
+    for path in paths:
+        load_image(path)
     return TrainingData(crops, frames, _digest(paths, frames.all_boxes() if frames else []))
 
 
@@ -154,10 +158,17 @@ def _split_frames(frames: FrameSet, fraction: float, seed: int) -> tuple[FrameSe
     if len(sessions) == 1:
         held[len(names) - max(1, round(fraction * len(names))) :] = True
     else:
-        for session in np.random.default_rng(seed).permutation(sessions)[:-1]:
-            if held.sum() >= fraction * len(names):
+        goal = fraction * len(names)
+        for session in np.random.default_rng(seed).permutation(sessions):
+            if held.sum() >= goal:
                 break
-            held |= names == session
+            # A long session would leave too little to learn from.
+            if held.sum() + np.sum(names == session) <= _MOST_OVER * goal:
+                held |= names == session
+        if not held.any():
+            held = names == min(sessions, key=lambda session: int(np.sum(names == session)))
+    if held.all() or not held.any():
+        raise DataError(f"{len(names)} annotated frame cannot be split; annotate some more")
     return frames.select(~held), frames.select(held)
 
 

@@ -24,7 +24,7 @@ from edge.demo.score import Score
 from edge.demo.subscriber import Subscriber, subscribed
 from edge.demo.truth import TruthIndex, load_truth
 from edge.draw import annotate
-from edge.errors import UsageError
+from edge.errors import BrokerError, UsageError
 from edge.files import write_atomically
 from edge.messaging import Sighting, Topics
 from edge.messaging.events import Availability
@@ -85,6 +85,8 @@ def run_demo(assets: Path, out: Path, broker: BrokerConfig | None = None) -> int
         )
         with subscribed(settings.options(), (TOPICS.sighting, TOPICS.availability)) as subscriber:
             done = _follow(agent, subscriber, score, console)
+    if not score.sightings:
+        raise BrokerError("the agent worked, but no sighting came back from the broker")
     summary = {
         **score.summary(),
         "fps": done.frames / done.busy_s if done.busy_s else 0.0,

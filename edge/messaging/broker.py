@@ -21,6 +21,10 @@ class BrokerUnreachable(BrokerError):  # noqa: N818
     """Nothing answers there, or the connection broke."""
 
 
+# OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED.
+_NOT_NOW = frozenset({9, 10})
+
+
 @dataclass(frozen=True, slots=True)
 class BrokerOptions:
     """How to reach a broker. UsageError when the options cannot be.
@@ -90,6 +94,12 @@ def connect_failure(broker: BrokerOptions, error: Exception) -> BrokerError:
     """Return the one-line error for an exception met while connecting."""
     where = f"broker {broker.address}"
     if isinstance(error, ssl.SSLCertVerificationError):
+        if getattr(error, "verify_code", None) in _NOT_NOW:
+            # A device without a clock chip wakes up years ago; its cameras go on meanwhile.
+            return BrokerUnreachable(
+                f"{where}: {error.verify_message}; check this machine's clock, or renew the "
+                "broker's certificate"
+            )
         return BrokerRefused(
             f"{where}: its certificate is not trusted ({error.verify_message}); give the CA that "
             "signed it, and check this machine's clock"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge import __version__
 from edge.errors import BundleError
 from edge.identity.means import ClassMeans, load_means
 from edge.release.manifest import MANIFEST_NAME, Manifest, decode_manifest, verify_files
@@ -47,6 +48,7 @@ def load_bundle(directory: Path, *, threads: int = 2) -> Bundle:
     missing, truncated, altered, of another kind, or answering wrongly here.
     """
     manifest = read_manifest(directory)
+    check_agent(manifest, directory / MANIFEST_NAME)
     names = manifest.files.keys()
     wanted = _REQUIRED if manifest.detector is None else (DETECTOR_NAME, *_REQUIRED)
     for name in wanted:
@@ -83,6 +85,25 @@ def read_manifest(directory: Path) -> Manifest:
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
     return decode_manifest(data, str(path))
+
+
+def check_agent(manifest: Manifest, where: Path, version: str = __version__) -> None:
+    """Raise BundleError for a bundle that asks for a newer agent than this one."""
+    wanted, have = _numbers(manifest.min_agent), _numbers(version)
+    if wanted is None:
+        raise BundleError(f"{where}: min_agent {manifest.min_agent!r} is not a version")
+    if have is not None and wanted > have:
+        raise BundleError(
+            f"{where}: needs earmark {manifest.min_agent} or newer, this is {version}; update "
+            "earmark on the device first"
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...] | None:
+    parts = version.split(".")
+    if not all(part.isascii() and part.isdecimal() and len(part) < 9 for part in parts):
+        return None
+    return tuple(int(part) for part in parts)
 
 
 def check_means(means: ClassMeans, manifest: Manifest, where: Path) -> None:

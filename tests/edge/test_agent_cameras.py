@@ -20,7 +20,7 @@ from edge.errors import BrokerError, BundleError, EarmarkError, SourceError, Usa
 from edge.messaging import BrokerRefused, BrokerUnreachable, DeviceState, Sighting
 from edge.pipeline import FrameResult
 from edge.release.bundle import Bundle
-from edge.vision.types import Frame, Image
+from edge.vision.types import Detections, Frame, Image
 
 Make = Callable[..., Path]
 
@@ -385,3 +385,54 @@ def test_importing_the_agent_loads_no_models_and_no_tensorflow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_camera_lost_while_its_frame_is_worked_on_is_not_up_again(
+    harness: Harness,
+    messenger: type[FakeMessenger],
+    herd_frame: Callable[[int], Image],
+    monkeypatch: pytest.MonkeyPatch,
+    wait_until: Callable[..., None],
+) -> None:
+    told = threading.Event()
+
+    class OneFrame(FakeCamera):
+        def frames(self) -> Iterator[Frame]:
+            self.listener("up", "pen: frames arrive")
+            yield self._frame(0)
+            self._closed.wait()
+
+    sources: list[OneFrame] = []
+    losing: list[threading.Thread] = []
+
+    def open_one(url: str, name: str, options: Any, listener: StatusListener) -> OneFrame:
+        sources.append(OneFrame(name, listener, herd_frame))
+        return sources[-1]
+
+    class Loses:
+        """A detector whose camera is lost, in the camera's thread, before it answers."""
+
+        score_threshold = 0.5
+
+        def detect(self, image: Image, score_threshold: float | None = None) -> Detections:
+            losing.append(threading.Thread(target=lambda: sources[0].listener("lost", "pen: lost")))
+            losing[0].start()
+            wait_until(lambda: "pen: lost" in harness.said)
+            told.set()
+            return Detections.empty()
+
+    detector: Any = Loses()
+    harness.bundle = replace(harness.bundle, detector=detector)
+    monkeypatch.setattr(edge.agent, "open_source", open_one)
+    agent = harness.agent(camera("rtsp://camera/x"))
+    thread = threading.Thread(target=agent.run)
+    thread.start()
+    assert told.wait(20)
+    losing[0].join(20)
+    # The states told from now on are those after the frame was done.
+    since = len(messenger.made[0].states)
+    wait_until(lambda: len(messenger.made[0].states) > since + 1, timeout_s=20)
+    assert messenger.made[0].states[-1].cameras["pen"].status == "lost"
+    assert messenger.made[0].states[-1].degraded
+    agent.stop()
+    thread.join(20)

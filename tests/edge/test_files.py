@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.errors import UsageError
 from edge.files import new_directory, sha256_file, write_atomically
 
 
@@ -114,3 +115,31 @@ def test_when_the_last_rename_fails_the_old_directory_is_put_back(
         (folder / "new").write_text("x")
     assert names(out) == ["old"]
     assert names(tmp_path) == ["out"]
+
+
+def test_a_place_that_cannot_be_renamed_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "mount"
+    place.mkdir()
+    (place / "kept").write_text("kept")
+    begun = []
+
+    def refuse(self: Path, target: Path) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(UsageError, match="mount: cannot be replaced"), new_directory(place):
+        begun.append(True)
+    assert not begun
+    assert [path.name for path in tmp_path.iterdir()] == ["mount"]
+    assert (place / "kept").read_text() == "kept"
+
+
+def test_the_folder_one_stands_in_can_be_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with new_directory(Path("out/../result")) as folder:
+        (folder / "made").write_text("x")
+    assert (tmp_path / "result" / "made").read_text() == "x"

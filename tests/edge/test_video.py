@@ -133,3 +133,12 @@ def test_a_writer_that_fails_tells_whoever_hands_it_frames(
         hand_over()
     with pytest.raises(EarmarkError, match="no room"):
         writer.close()
+
+
+def test_a_frame_of_another_size_is_refused(tmp_path: Path) -> None:
+    writer = VideoWriter(tmp_path / "v.mp4", 10)
+    writer.write(np.zeros((48, 64, 3), np.uint8))
+    with pytest.raises(EarmarkError, match=r"v\.mp4: a frame of 128x96"):
+        writer.write(np.zeros((96, 128, 3), np.uint8))
+    writer.discard()
+    assert not list(tmp_path.iterdir())

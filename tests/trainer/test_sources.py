@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from edge.errors import DataError, UsageError
+from trainer.data.frames import FrameSet
 from trainer.progress import silent
 from trainer.recipe import Recipe, load_recipe
-from trainer.sources import load_data
+from trainer.sources import _split_frames, load_data
 
 CROPS = (
     "name: r\nseed: 2\ndata: {crops: {test: test, newcomer_gallery: new, newcomer_query: asked}}\n"
@@ -101,3 +102,41 @@ def test_a_herd_by_purpose(tmp_path: Path) -> None:
     trained = {path.parent for path in frames.fit.paths} | {p.parent for p in herd.fit.paths}
     asked = {path.parent for path in frames.test.paths} | {p.parent for p in herd.test.paths}
     assert trained.isdisjoint(asked)
+
+
+def frames(sizes: dict[str, int]) -> FrameSet:
+    sessions = tuple(name for name, count in sizes.items() for _ in range(count))
+    count = len(sessions)
+    return FrameSet(
+        paths=tuple(Path(f"{number}.jpg") for number in range(count)),
+        boxes=(np.zeros((0, 4), np.float32),) * count,
+        classes=(np.zeros(0, np.int32),) * count,
+        sessions=sessions,
+        class_names=("animal",),
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_long_session_is_not_held_out(seed: int) -> None:
+    fit, held = _split_frames(frames({"long": 90, "short": 10}), 0.2, seed)
+    assert set(fit.sessions) == {"long"}
+    assert set(held.sessions) == {"short"}
+
+
+def test_where_all_are_too_long_the_shortest_is_held_out() -> None:
+    fit, held = _split_frames(frames({"a": 50, "b": 40}), 0.1, 0)
+    assert (set(fit.sessions), set(held.sessions)) == ({"a"}, {"b"})
+
+
+def test_one_frame_cannot_be_split() -> None:
+    with pytest.raises(DataError, match="cannot be split"):
+        _split_frames(frames({"a": 1}), 0.2, 0)
+
+
+def test_a_broken_test_image_is_told_before_the_training(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for name in ("train", "test", "new", "asked"):
+        crops(data / name, ["a", "b"], 2)
+    (data / "test" / "b" / "s1_1.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"test/b/s1_1\.png"):
+        load_data(recipe(tmp_path, CROPS), data, tmp_path / "work", silent)

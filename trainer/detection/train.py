@@ -126,7 +126,7 @@ def train_detector(
     Without boxes in `validation` the last step is kept. Raises DataError when the frames cannot
     be trained on, UsageError for options or weights that cannot be had.
     """
-    _check(train, validation, options)
+    check_detectable(train, validation, options)
     size, colour = options.input_size, options.letterbox_colour
     images, boxes = load_frames_and_boxes(train, size, colour)
     every = np.concatenate(boxes)
@@ -333,7 +333,8 @@ def _shuffled(count: int, batch: int, seed: int) -> Iterator[NDArray[np.int64]]:
         waiting = waiting[batch:]
 
 
-def _check(train: FrameSet, validation: FrameSet, options: DetectorOptions) -> None:
+def check_detectable(train: FrameSet, validation: FrameSet, options: DetectorOptions) -> None:
+    """Raise DataError for frames that cannot be trained on, UsageError for such options."""
     if not any(len(boxes) for boxes in train.boxes):
         raise DataError(f"none of the {len(train)} training frames has a box; annotate some")
     if validation.class_names != train.class_names:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.errors import UsageError
+from edge.errors import BrokerError, UsageError
 from edge.messaging.broker import (
     BrokerOptions,
     BrokerRefused,
@@ -124,3 +124,16 @@ def test_each_reason_code_has_its_line(code: int, kind: type):
     failure = refusal(BrokerOptions("mqtt://barn", username="device"), code, "Some reason")
     assert type(failure) is kind
     assert str(failure).startswith("broker barn:1883: ")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(9, BrokerUnreachable), (10, BrokerUnreachable), (20, BrokerRefused)]
+)
+def test_a_wrong_clock_is_waited_out_and_a_wrong_certificate_is_not(
+    code: int, kind: type[BrokerError]
+) -> None:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code, error.verify_message = code, "certificate is not yet valid"
+    failure = connect_failure(BrokerOptions("mqtts://barn.example"), error)
+    assert type(failure) is kind
+    assert "clock" in str(failure)

@@ -150,3 +150,14 @@ def test_a_self_test_without_numbers_is_no_pass(bundle: Path, value: float) -> N
     sign_again(bundle)
     with pytest.raises(BundleError):
         load_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "complaint"), [("9.0.0", "needs earmark 9.0.0 or newer"), ("soon", "not a version")]
+)
+def test_a_bundle_for_a_newer_agent_is_refused(bundle: Path, wanted: str, complaint: str) -> None:
+    raw = json.loads((bundle / "manifest.json").read_bytes())
+    raw["min_agent"] = wanted
+    (bundle / "manifest.json").write_text(json.dumps(raw))
+    with pytest.raises(BundleError, match=complaint):
+        load_bundle(bundle)
