@@ -13,7 +13,7 @@ import yaml
 from edge.errors import UsageError
 from trainer.detection.train import DetectorOptions
 from trainer.embedding.train import EmbedderOptions
-from trainer.means import MeansOptions
+from trainer.means.prototypes import MeansOptions
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]

@@ -40,7 +40,7 @@ from trainer.evaluate.identification import Newcomers, evaluate_identification
 from trainer.evaluate.report import ReportInputs, write_report
 from trainer.export.detector import export_detector
 from trainer.export.embedder import embedding_parity, export_embedder
-from trainer.means import EmbeddedCrops, MeansReport, embed_crops, means_from_embeddings
+from trainer.means.build import EmbeddedCrops, MeansReport, embed_crops, means_from_embeddings
 from trainer.progress import Report
 from trainer.recipe import Recipe
 from trainer.sources import CropData, FrameData, load_data

@@ -18,7 +18,7 @@ from edge.errors import DataError
 from edge.identity.matching import distances_to_animals, open_set_labels
 from edge.identity.means import ClassMeans
 from edge.vision.types import Floats
-from trainer.means import enrol
+from trainer.means.edit import enrol
 
 FRAMES_PER_TRACK = (1, 5, 10, 30)
 _COVERAGES = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)

@@ -14,7 +14,7 @@ from trainer.data.crops import CropSet, load_images, read_crops
 from trainer.data.splits import split_by_session
 from trainer.embedding.train import EmbedderOptions, nearest_mean_macro_f1, train_embedder
 from trainer.export.embedder import embedding_parity, export_embedder
-from trainer.means import build_means
+from trainer.means.build import build_means
 from trainer.progress import silent
 
 COLOURS = [(220, 40, 40), (40, 200, 60), (50, 70, 220), (230, 210, 40)]

@@ -5,49 +5,24 @@ Every embedding comes from the int8 model through the device's own code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import DataError, UsageError
+from edge.errors import DataError
 from edge.identity.means import OUTLIERS, ClassMeans, MeansHeader
 from edge.vision.embedder import Embedder
 from edge.vision.geometry import Colour, letterbox
 from edge.vision.types import Floats
 from trainer.data.crops import CropSet, load_image
+from trainer.means.prototypes import MeansOptions, outlier_prototypes, robust_prototypes
+from trainer.means.thresholds import Thresholds, calibrate
 from trainer.progress import Report, silent
-from trainer.thresholds import Thresholds, calibrate
 
-_TRIM_ROUNDS = 4
-_KMEANS_ROUNDS = 20
-_KMEANS_STARTS = 4
-_SMALLEST_CLUSTER = 3
 _LEAST_GAIN = 2e-3
-_CLAIMED = 5e-3
-
-
-@dataclass(frozen=True, slots=True)
-class MeansOptions:
-    """How class means are made.
-
-    trim_floor: images with a lower cosine to their prototype are dropped, but at least
-    max(keep_at_least, keep_share) of an animal stay. prototypes_max: an animal. outliers_max:
-    prototypes that stand for no animal, made from negatives. precision, accept: see
-    trainer.thresholds.
-    """
-
-    trim_floor: float = 0.5
-    keep_share: float = 0.7
-    keep_at_least: int = 5
-    prototypes_max: int = 3
-    outliers_max: int = 3
-    precision: float = 0.97
-    accept: float = 0.95
-    letterbox_colour: Colour = (114, 114, 114)
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +140,7 @@ def means_from_embeddings(
     outliers = np.zeros((0, queries.shape[1]), np.float32)
     refused = None
     if negatives is not None and len(negatives):
-        outliers = _outliers(negatives, queries, distances, options)
+        outliers = outlier_prototypes(negatives, queries, distances, options)
         distances = _claim(queries, distances, outliers)
         refused = _claim(negatives, _distances(negatives, prototypes), outliers)
     thresholds = calibrate(
@@ -182,103 +157,6 @@ def means_from_embeddings(
     return _assemble(
         gallery, kept, prototypes, outliers, thresholds, source, embedder_sha256, seq, created
     )
-
-
-def enrol(
-    means: ClassMeans, animal: str, embeddings: Floats, options: MeansOptions | None = None
-) -> ClassMeans:
-    """Return the means with a newcomer added from its unit embeddings (N, D), without retraining.
-
-    Its threshold is the herd's. Raises UsageError for an animal that is there already or has no
-    embeddings.
-    """
-    if animal in means.animals:
-        raise UsageError(f"animal {animal!r} is in the class means already")
-    if not len(embeddings):
-        raise UsageError(f"animal {animal!r} needs at least one crop to be enrolled")
-    prototypes, kept = robust_prototypes(embeddings, 1, options or MeansOptions())
-    usual = means.header.calibration.get("threshold")
-    if usual is None:
-        usual = float(np.median(means.threshold)) if len(means.threshold) else 0.5
-    used = embeddings[kept].astype(np.float64)
-    return replace(
-        means,
-        animals=(*means.animals, animal),
-        prototypes=np.concatenate([means.prototypes, prototypes]),
-        owner=np.append(means.owner, np.int32(len(means.animals))).astype(np.int32),
-        sums=np.concatenate([means.sums, used.sum(axis=0, keepdims=True)]),
-        counts=np.append(means.counts, np.int64(len(used))),
-        threshold=np.append(means.threshold, np.float32(usual)),
-    )
-
-
-def robust_prototypes(
-    embeddings: Floats, count: int, options: MeansOptions
-) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return up to `count` unit prototypes (P, D) of unit embeddings (N, D), and a mask (N,).
-
-    The mask tells which embeddings made them. Spherical k-means, then rounds that drop the images
-    whose cosine to their prototype is below the floor, worst first, and move the prototypes.
-    Clusters of one or two images are given up.
-    """
-    rng = np.random.default_rng(options.seed)
-    kept = np.ones(len(embeddings), bool)
-    least = min(
-        len(embeddings),
-        max(options.keep_at_least, int(np.ceil(options.keep_share * len(embeddings)))),
-    )
-    centres = _spherical_kmeans(embeddings, count, rng)
-    for _ in range(_TRIM_ROUNDS):
-        cosines = (embeddings @ centres.T).max(axis=1)
-        order = np.argsort(-cosines, kind="stable")
-        now = cosines >= options.trim_floor
-        now[order[:least]] = True
-        settled = bool((now == kept).all())
-        kept = now
-        centres = _refine(embeddings[kept], centres)
-        if settled:
-            break
-    return centres, kept
-
-
-def _spherical_kmeans(embeddings: Floats, count: int, rng: np.random.Generator) -> Floats:
-    mean = _unit(embeddings.mean(axis=0, keepdims=True))
-    if count == 1 or len(embeddings) < 2 * _SMALLEST_CLUSTER:
-        return mean
-    best, best_fit = mean, -np.inf
-    for _ in range(_KMEANS_STARTS):
-        centres = embeddings[[rng.integers(len(embeddings))]]
-        while len(centres) < count:
-            far = np.maximum(1 - (embeddings @ centres.T).max(axis=1), 1e-9).astype(np.float64)
-            row = rng.choice(len(embeddings), p=far / far.sum())
-            centres = np.concatenate([centres, embeddings[[row]]])
-        centres = _refine(embeddings, centres, _KMEANS_ROUNDS)
-        fit = float((embeddings @ centres.T).max(axis=1).sum())
-        if fit > best_fit + 1e-9:
-            best, best_fit = centres, fit
-    return best
-
-
-def _refine(embeddings: Floats, centres: Floats, rounds: int = 1) -> Floats:
-    """Move each centre to the unit mean of its images; centres of one or two images go."""
-    for _ in range(rounds):
-        owner = np.argmax(embeddings @ centres.T, axis=1)
-        sizes = np.bincount(owner, minlength=len(centres))
-        solid = np.flatnonzero(sizes >= _SMALLEST_CLUSTER)
-        if len(centres) == 1 or not len(solid):
-            return _unit(embeddings.mean(axis=0, keepdims=True))
-        if len(solid) < len(centres):
-            centres = centres[solid]
-            continue
-        centres = _unit(np.stack([embeddings[owner == k].mean(axis=0) for k in range(len(sizes))]))
-    return centres
-
-
-def _unit(vectors: Floats) -> Floats:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if (norms < 1e-6).any():
-        raise DataError("the embeddings of an animal cancel out; is the embedder trained?")
-    return (vectors / norms).astype(np.float32)
 
 
 def _distances(embeddings: Floats, prototypes: list[Floats]) -> Floats:
@@ -343,16 +221,6 @@ def _leave_out(gallery: EmbeddedCrops, distances: Floats, options: MeansOptions)
             prototype = robust_prototypes(others, 1, options)[0]
             distances[asked, label] = 1 - (gallery.embeddings[asked] @ prototype.T).max(axis=1)
     return distances
-
-
-def _outliers(
-    negatives: Floats, queries: Floats, distances: Floats, options: MeansOptions
-) -> Floats:
-    """Return unit prototypes (P, D) of the negatives that claim hardly any known query."""
-    rng = np.random.default_rng(options.seed)
-    centres = _spherical_kmeans(negatives, options.outliers_max, rng)
-    claimed = (1 - queries @ centres.T) < distances.min(axis=1, keepdims=True)
-    return centres[claimed.mean(axis=0) <= _CLAIMED]
 
 
 def _claim(embeddings: Floats, distances: Floats, outliers: Floats) -> Floats:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.thresholds import calibrate
+from trainer.means.thresholds import calibrate
 
 
 def herd(

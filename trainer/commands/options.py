@@ -1,0 +1,18 @@
+"""What the commands of `earmark-trainer` have in common."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, Protocol
+
+
+class Commands(Protocol):
+    """What `ArgumentParser.add_subparsers` returns, as far as a command needs it."""
+
+    def add_parser(self, name: str, **arguments: Any) -> argparse.ArgumentParser:
+        """Add a command and return its parser."""
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Add `--verbose`, which every command takes."""
+    parser.add_argument("--verbose", action="store_true", help="show tracebacks")

@@ -1,0 +1,79 @@
+"""`earmark-trainer run`: a recipe from images to bundle and report."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from trainer.commands.options import Commands, add_verbose
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command to those of `earmark-trainer`."""
+    run = commands.add_parser("run", help="make a bundle and its report from a recipe")
+    run.add_argument("recipe", type=Path, metavar="RECIPE.yaml")
+    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
+    run.add_argument("--data", type=Path, metavar="DIR", help="images the recipe's paths refer to")
+    run.add_argument(
+        "--weights", type=Path, metavar="FILE", help="pretrained backbone, a local Keras file"
+    )
+    run.add_argument(
+        "--keep-data", action="store_true", help="keep a simulated herd's images in DIR/data"
+    )
+    add_verbose(run)
+    run.set_defaults(command=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from trainer.progress import Report, progress_bar
+    from trainer.recipe import load_recipe
+
+    console = Console(stderr=True)
+    recipe = load_recipe(options.recipe)
+    # Only now the seconds that TensorFlow takes to load: a mistyped recipe is told at once.
+    from trainer.run import run_recipe
+
+    def stages(title: str) -> AbstractContextManager[Report]:
+        return progress_bar(title, console)
+
+    if options.weights is None and recipe.weights is None:
+        console.print("no pretrained weights: training from scratch, expect worse results")
+    metrics = run_recipe(
+        recipe,
+        options.out,
+        data=options.data,
+        weights=options.weights,
+        stages=stages,
+        keep_data=options.keep_data,
+    )
+    _print_summary(metrics, options.out)
+    return 0
+
+
+def _print_summary(metrics: dict[str, object], out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("measure", "value", title=f"{metrics['recipe']}, int8")
+    wanted = {
+        "identification": ("macro_f1", "accuracy", "newcomer_accuracy", "auroc", "known_refused"),
+        "detection": ("ap50", "ap75", "count_error"),
+        "tracking": ("idf1", "id_switches", "track_f1", "wrong_names_per_min"),
+    }
+    for part, names in wanted.items():
+        figures = metrics[part]
+        if isinstance(figures, dict):
+            for name in names:
+                value = figures.get(name)
+                text = (
+                    "-" if value is None else f"{value:.3f}" if isinstance(value, float) else value
+                )
+                table.add_row(f"{part} {name}", str(text))
+    console = Console()
+    console.print(table)
+    console.print(f"bundle {out / 'bundle'}", soft_wrap=True)
+    console.print(f"report {out / 'report.html'}", soft_wrap=True)
+    console.print(f"metrics {out / 'metrics.json'}", soft_wrap=True)

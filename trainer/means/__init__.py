@@ -1,0 +1,1 @@
+"""Class means: prototypes that hold up, calibrated thresholds, editing, import and export."""
