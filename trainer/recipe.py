@@ -12,7 +12,7 @@ import yaml
 
 from edge.errors import UsageError
 from trainer.detection.train import DetectorOptions
-from trainer.embedding.train import EmbedderOptions
+from trainer.embedding.options import EmbedderOptions
 from trainer.means.prototypes import MeansOptions
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]

@@ -33,7 +33,8 @@ from trainer.clip import evaluate_clip, write_recipe_clip
 from trainer.data.crops import CropSet, load_images
 from trainer.data.frames import FrameSet, load_frames
 from trainer.detection.train import TrainedDetector, check_detectable, train_detector
-from trainer.embedding.train import TrainedEmbedder, nearest_mean_macro_f1, train_embedder
+from trainer.embedding.judge import nearest_mean_macro_f1
+from trainer.embedding.train import TrainedEmbedder, train_embedder
 from trainer.evaluate.baselines import colour_features, untrained_embedder
 from trainer.evaluate.detection import evaluate_detection
 from trainer.evaluate.identification import Newcomers, evaluate_identification

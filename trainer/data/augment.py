@@ -41,7 +41,10 @@ class Augmentation:
 
 
 class Augmenter:
-    """Changes batches of crops; the same seed gives the same changes."""
+    """Changes batches of crops. It keeps no state: threads may share one.
+
+    seed: of the noise field. colour: around what a rotation or a shift uncovers.
+    """
 
     def __init__(
         self,
@@ -50,48 +53,49 @@ class Augmenter:
         colour: Colour = (114, 114, 114),
         options: Augmentation | None = None,
     ) -> None:
-        self._rng = np.random.default_rng(seed)
         self._size = size
         self._colour = colour
         self._options = options or Augmentation()
         # Drawing noise is slow; windows into one large field are as good.
-        field = self._rng.normal(0, self._options.noise_sigma, (2 * size, 2 * size, 3))
+        field = np.random.default_rng(seed).normal(
+            0, self._options.noise_sigma, (2 * size, 2 * size, 3)
+        )
         self._noise = np.round(field).astype(np.int16)
 
-    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return changed copies uint8 (B, S, S, 3) of crops uint8 (B, S, S, 3)."""
+    def __call__(self, images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Return changed copies uint8 (B, S, S, 3) of crops uint8 (B, S, S, 3); `rng` decides."""
         changed = np.empty_like(images)
         for row, image in enumerate(images):
-            changed[row] = self._change(image)
+            changed[row] = self._change(image, rng)
         return changed
 
-    def _change(self, image: Image) -> Image:
-        rng, options = self._rng, self._options
+    def _change(self, image: Image, rng: np.random.Generator) -> Image:
+        options = self._options
         chances = rng.random(4)
-        image = self._light(image)
+        image = self._light(image, rng)
         if chances[0] < options.greyscale:
             image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         if chances[1] < options.blur:
             image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, max(0.8, self._size / 90)))
-        image = self._warp(image)
+        image = self._warp(image, rng)
         if chances[2] < options.noise:
             y, x = rng.integers(0, self._size, 2)
             window = self._noise[y : y + self._size, x : x + self._size]
             image = cv2.add(image, window, dtype=cv2.CV_8U)
         if chances[3] < options.patch:
-            image = self._occlude(image)
+            image = self._occlude(image, rng)
         return np.asarray(image, np.uint8)
 
-    def _light(self, image: Image) -> Image:
-        rng, options = self._rng, self._options
+    def _light(self, image: Image, rng: np.random.Generator) -> Image:
+        options = self._options
         factor = 1 + rng.uniform(-options.contrast, options.contrast)
         factors = factor * (1 + rng.uniform(-options.tint, options.tint, 3))
         offset = 255 * rng.uniform(-options.brightness, options.brightness)
         levels = (np.arange(256)[:, None] - 128) * factors + 128 + offset
         return np.asarray(cv2.LUT(image, np.clip(levels, 0, 255).astype(np.uint8)[None]), np.uint8)
 
-    def _warp(self, image: Image) -> Image:
-        rng, options, size = self._rng, self._options, self._size
+    def _warp(self, image: Image, rng: np.random.Generator) -> Image:
+        options, size = self._options, self._size
         angle = rng.uniform(-options.rotation_deg, options.rotation_deg)
         zoom = options.zoom ** rng.uniform(-1, 1)
         centre = ((size - 1) / 2, (size - 1) / 2)
@@ -109,8 +113,8 @@ class Augmenter:
             np.uint8,
         )
 
-    def _occlude(self, image: Image) -> Image:
-        rng, size = self._rng, self._size
+    def _occlude(self, image: Image, rng: np.random.Generator) -> Image:
+        size = self._size
         height, width = (size * rng.uniform(0.1, self._options.patch_side, 2)).astype(int)
         y, x = rng.integers(0, size - height), rng.integers(0, size - width)
         image[y : y + height, x : x + width] = rng.integers(0, 256, 3)

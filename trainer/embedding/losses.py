@@ -1,4 +1,4 @@
-"""Triplet losses over a batch, and the cosine softmax.
+"""Triplet losses over a batch, the cosine softmax, and a plain classifier's.
 
 Distances are cosine distances 1 - cos, 0..2, the one metric that means and matching use too.
 """
@@ -90,11 +90,13 @@ def batch_hard(embeddings: Any, labels: Any) -> TripletLoss:
     )
 
 
-TRIPLET_LOSSES: dict[str, Callable[[Any, Any], TripletLoss]] = {
-    "batch_all": batch_all,
+TRIPLET_LOSSES: dict[str, Callable[[Any, Any, float], TripletLoss]] = {
+    "batch_hard": lambda embeddings, labels, margin: batch_hard(embeddings, labels),
     "semi_hard": semi_hard,
-    "batch_hard": batch_hard,
+    "batch_all": batch_all,
 }
+# What a sum of losses may be made of.
+LOSSES = (*TRIPLET_LOSSES, "cosine_softmax", "softmax")
 
 
 def cosine_softmax(embeddings: Any, labels: Any, classes: Any, scale: float, margin: float) -> Any:
@@ -105,6 +107,16 @@ def cosine_softmax(embeddings: Any, labels: Any, classes: Any, scale: float, mar
     cosines = tf.matmul(embeddings, tf.math.l2_normalize(classes, axis=1), transpose_b=True)
     truth = tf.one_hot(labels, tf.shape(classes)[0], dtype=cosines.dtype)
     logits = scale * (cosines - margin * truth)
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+
+
+def softmax(features: Any, labels: Any, kernel: Any, bias: Any) -> Any:
+    """Return the mean cross-entropy of a plain classifier's logits: features @ kernel + bias.
+
+    features: (B, F), before they are made unit vectors. labels: (B,) int. kernel: (F, C).
+    bias: (C,).
+    """
+    logits = tf.matmul(features, kernel) + bias
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 

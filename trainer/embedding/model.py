@@ -10,8 +10,10 @@ import tensorflow as tf
 from edge.errors import UsageError
 from trainer.embedding.backbones import Backbone, Weights, build_features
 
-Head = Literal["pooled", "original"]
+Head = Literal["pooled", "flat", "classifier"]
+HEADS: tuple[Head, ...] = ("pooled", "flat", "classifier")
 NECK = "neck"
+PROJECTION = "projection"
 
 
 @keras.saving.register_keras_serializable(package="earmark")
@@ -44,8 +46,9 @@ def build_embedder(
     """Return the network from (B, S, S, 3) float32 real pixel values to (B, D) unit vectors.
 
     dimension: D. head "pooled": average and maximum over the map side by side, one dense layer,
-    BatchNorm (the "BNNeck" of Luo et al. 2019). "original": the 2021 article's Flatten, dropout
-    0.5, dense 256 with ReLU, dense `dimension`.
+    BatchNorm (the "BNNeck" of Luo et al. 2019). "flat": the 2021 article's Flatten, dropout 0.5,
+    dense 256 with ReLU, dense `dimension`. "classifier": the average over the map and a dense layer
+    with tanh, for the softmax classifier that the article compared with.
     """
     features = build_features(backbone, tap, input_size, alpha, weights)
     layers = keras.layers
@@ -53,13 +56,16 @@ def build_embedder(
         average = layers.GlobalAveragePooling2D(name="average")(features.output)
         maximum = layers.GlobalMaxPooling2D(name="maximum")(features.output)
         outputs = layers.Concatenate(name="pooled")([average, maximum])
-    elif head == "original":
+    elif head == "flat":
         outputs = layers.Flatten(name="flat")(features.output)
         outputs = layers.Dropout(0.5, name="dropout")(outputs)
         outputs = layers.Dense(256, activation="relu", name="hidden")(outputs)
+    elif head == "classifier":
+        outputs = layers.GlobalAveragePooling2D(name="average")(features.output)
     else:
-        raise UsageError(f"no head {head!r}; choose pooled or original")
-    outputs = layers.Dense(dimension, name="projection")(outputs)
+        raise UsageError(f"no head {head!r}; choose one of {', '.join(HEADS)}")
+    activation = "tanh" if head == "classifier" else None
+    outputs = layers.Dense(dimension, activation=activation, name=PROJECTION)(outputs)
     if head == "pooled":
         # Spreads the embeddings from the first step on, where triplets alone draw all of them
         # together; export folds it into the dense layer.
@@ -67,13 +73,29 @@ def build_embedder(
     return keras.Model(features.input, UnitLength(name="embedding")(outputs), name="embedder")
 
 
-def set_batchnorm(model: keras.Model, *, frozen: bool, momentum: float = 0.9) -> None:
+def freeze_through(model: keras.Model, last: str) -> None:
+    """Keep the layers from the input up to and including `last` as they are.
+
+    Raises UsageError when the network has no such layer.
+    """
+    names = [layer.name for layer in model.layers]
+    if last not in names:
+        raise UsageError(f"freeze_through names no layer of the backbone: {last!r}")
+    for layer in model.layers[: names.index(last) + 1]:
+        layer.trainable = False
+
+
+def set_batchnorm(
+    model: keras.Model, *, frozen: bool, momentum: float = 0.9, synchronised: bool = False
+) -> None:
     """Freeze the backbone's BatchNorms, or let them learn with running statistics that keep up.
 
     The networks come with momentum 0.999, made for runs of a hundred thousand steps. The head's
-    own BatchNorm always learns.
+    own BatchNorm always learns. synchronised: normalise over all replicas' batches, without which
+    each replica would end with running statistics of its own.
     """
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = layer.name == NECK or not frozen
             layer.momentum = momentum
+            layer.synchronized = synchronised

@@ -109,14 +109,14 @@ def test_batch_hard_takes_farthest_positive_and_nearest_negative(
 @pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2], [0]])
 def test_a_batch_without_a_triplet_costs_nothing(name: str, labels: list[int]) -> None:
     angles = [0.0, 40.0, 80.0][: len(labels)]
-    assert values(TRIPLET_LOSSES[name](embed(angles), tf.constant(labels)))[:2] == [0, 0]
+    assert values(TRIPLET_LOSSES[name](embed(angles), tf.constant(labels), 0.2))[:2] == [0, 0]
 
 
 @pytest.mark.parametrize("name", sorted(TRIPLET_LOSSES))
 def test_gradients_are_finite_even_between_equal_embeddings(name: str) -> None:
     embeddings = tf.Variable(embed([0, 0, 90, 90]))
     with tf.GradientTape() as tape:
-        loss = TRIPLET_LOSSES[name](embeddings, tf.constant([0, 0, 1, 1])).loss
+        loss = TRIPLET_LOSSES[name](embeddings, tf.constant([0, 0, 1, 1]), 0.2).loss
     gradient = tape.gradient(loss, embeddings)
     assert gradient is not None
     assert np.isfinite(gradient.numpy()).all()

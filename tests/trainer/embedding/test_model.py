@@ -18,7 +18,7 @@ def build(**changes: object) -> keras.Model:
     return build_embedder(MOBILENET, **(arguments | changes))
 
 
-@pytest.mark.parametrize("head", ["pooled", "original"])
+@pytest.mark.parametrize("head", ["pooled", "flat"])
 def test_embeddings_have_unit_length(head: str) -> None:
     model = build(head=head)
     images = np.random.default_rng(0).uniform(-1, 1, (3, 32, 32, 3)).astype(np.float32)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainer.data.augment import Augmentation
+from trainer.data.crops import CropSet
+from trainer.embedding.feed import Feed
+from trainer.embedding.options import EmbedderOptions
+
+STILL = Augmentation(0, 1, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0.4)
+OPTIONS = EmbedderOptions(
+    input_size=16, classes_per_batch=2, images_per_class=2, seed=5, augmentation=Augmentation()
+)
+
+
+@pytest.fixture
+def crops() -> CropSet:
+    labels = np.repeat(np.arange(3), 4).astype(np.int32)
+    paths = tuple(Path(f"{label}/s{n % 2}_{n}.jpg") for n, label in enumerate(labels))
+    return CropSet(paths, ("a", "b", "c"), labels, tuple(f"s{n % 2}" for n in range(12)))
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3)).astype(np.uint8)
+
+
+def equal(one: object, other: object) -> bool:
+    return all(
+        (a.images == b.images).all() and (a.labels == b.labels).all()
+        for a, b in zip(one, other, strict=True)  # type: ignore[call-overload]
+    )
+
+
+def test_a_later_start_gives_the_later_batches(crops: CropSet, images: np.ndarray) -> None:
+    whole = list(islice(Feed(crops, images, OPTIONS), 9))
+    assert equal(islice(Feed(crops, images, OPTIONS, first=4), 5), whole[4:])
+    assert not equal(whole[:4], whole[4:8])
+
+
+def test_threads_do_not_change_the_batches(crops: CropSet, images: np.ndarray) -> None:
+    one = islice(Feed(crops, images, OPTIONS), 12)
+    assert equal(islice(Feed(crops, images, replace(OPTIONS, workers=4)), 12), list(one))
+
+
+def test_replicas_share_the_batches_out(crops: CropSet, images: np.ndarray) -> None:
+    still = replace(OPTIONS, augmentation=STILL)
+    alone = list(islice(Feed(crops, images, still), 6))
+    for replica in range(2):
+        part = islice(Feed(crops, images, still, replica=replica, replicas=2), 3)
+        assert equal(part, alone[replica::2])
+
+
+def test_mirror_images_are_other_animals(crops: CropSet, images: np.ndarray) -> None:
+    feed = Feed(crops, images, replace(OPTIONS, augmentation=STILL, mirrored_animals=True))
+    assert feed.animals == 6
+    seen = set()
+    for batch in islice(feed, 12):
+        for image, label in zip(batch.images, batch.labels, strict=True):
+            original = image[:, ::-1] if label >= 3 else image
+            source = int(np.flatnonzero((images == original).all(axis=(1, 2, 3)))[0])
+            assert crops.labels[source] == label % 3
+            seen.add(int(label))
+    assert seen == set(range(6))
+    assert Feed(crops, images, OPTIONS).animals == 3
