@@ -11,6 +11,7 @@ import msgspec
 import yaml
 
 from edge.errors import UsageError
+from trainer.data.splits import SplitBy
 from trainer.detection.train import DetectorOptions
 from trainer.embedding.options import EmbedderOptions
 from trainer.means.prototypes import MeansOptions
@@ -29,7 +30,9 @@ class CropsSource(_Strict):
     train: also gives the class means and, by whole sessions, `held_out` of it the validation.
     test: other sessions of the same animals. unknown: animals that are not in `train`.
     newcomer_gallery, newcomer_query: animals to enrol without training, and their other sessions;
-    without `unknown`, the queries serve as unknown animals before they are enrolled.
+    without `unknown`, the queries serve as unknown animals before they are enrolled. split: by
+    what is held out: "session", "date" (in the sessions' names) or "frame". The last flatters every
+    figure and is refused unless force_frame_split is set; the report then warns.
     """
 
     train: str = "train"
@@ -38,6 +41,8 @@ class CropsSource(_Strict):
     newcomer_gallery: str | None = None
     newcomer_query: str | None = None
     held_out: Share = 0.2
+    split: SplitBy = "session"
+    force_frame_split: bool = False
 
 
 class FramesSource(_Strict):

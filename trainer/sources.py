@@ -14,7 +14,7 @@ from edge.vision.types import Floats
 from trainer.data.crops import CropSet, check_trainable, load_image, read_crops
 from trainer.data.frames import FrameSet, read_coco
 from trainer.data.herd import HerdOptions, SessionPlan, simulate
-from trainer.data.splits import split_by_session
+from trainer.data.splits import FRAME_SPLIT_WARNING, split_by_session, split_crops
 from trainer.progress import Report, silent
 from trainer.recipe import CropsSource, FramesSource, HerdSource, Recipe
 
@@ -32,7 +32,7 @@ class CropData:
 
     fit: to train on. herd: the animals of `fit` that the class means shall hold. held_out: other
     sessions of those. test: sessions kept aside, or None. unknown, newcomer_*: animals that are
-    not in `fit`, or None.
+    not in `fit`, or None. warnings: why the figures should be read with care.
     """
 
     fit: CropSet
@@ -42,6 +42,7 @@ class CropData:
     unknown: CropSet | None = None
     newcomer_gallery: CropSet | None = None
     newcomer_query: CropSet | None = None
+    warnings: tuple[str, ...] = ()
 
     def all_paths(self) -> list[Path]:
         """Return every image file, in a fixed order."""
@@ -130,7 +131,10 @@ def herd_options(recipe: Recipe) -> HerdOptions:
 def _crops(source: CropsSource, data: Path, seed: int) -> CropData:
     train = read_crops(data / source.train)
     check_trainable(train)
-    fit, held_out = split_by_session(train, source.held_out, seed)
+    fit, held_out = split_crops(
+        train, source.held_out, seed, source.split, force=source.force_frame_split
+    )
+    warnings = (FRAME_SPLIT_WARNING,) if source.split == "frame" else ()
     gallery = read_crops(data / source.newcomer_gallery) if source.newcomer_gallery else None
     query = read_crops(data / source.newcomer_query) if source.newcomer_query else None
     unknown = read_crops(data / source.unknown) if source.unknown else query
@@ -140,7 +144,7 @@ def _crops(source: CropsSource, data: Path, seed: int) -> CropData:
         strangers = sorted(set(crops.animals) - known) if crops else []
         if strangers:
             raise DataError(f"{name} animal {strangers[0]!r} has no crops to know it from")
-    return CropData(fit, fit, held_out, test, unknown, gallery, query)
+    return CropData(fit, fit, held_out, test, unknown, gallery, query, warnings)
 
 
 def _frames(source: FramesSource, data: Path, seed: int) -> FrameData:

@@ -42,6 +42,34 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return bool(resolver.task_type == "chief" or resolver.task_id == 0)
 
 
+def worker_number(strategy: tf.distribute.Strategy) -> int:
+    """Return which of the cluster's workers this process is, 0 when it is the only one."""
+    resolver = strategy.cluster_resolver
+    return int(resolver.task_id or 0) if resolver is not None and resolver.task_type else 0
+
+
+def local_replicas(strategy: tf.distribute.Strategy) -> list[int]:
+    """Return the numbers of this process's replicas among those of all workers."""
+    if strategy.num_replicas_in_sync == 1:
+        return [0]
+    count = len(strategy.extended.worker_devices)
+    return [worker_number(strategy) * count + number for number in range(count)]
+
+
+def same_everywhere(strategy: tf.distribute.Strategy, value: int) -> bool:
+    """Return whether all workers have the same value; all must ask at the same time."""
+    if strategy.num_replicas_in_sync == 1:
+        return True
+
+    def add_up() -> tf.Tensor:
+        mine = tf.constant([1.0, value, value * value], tf.float64)
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, mine)
+
+    found = tf.function(lambda: strategy.run(add_up))()
+    count, total, squares = (float(part) for part in strategy.experimental_local_results(found)[0])
+    return count * squares == total * total
+
+
 def resolve_precision(precision: str) -> str:
     """Return a Keras dtype policy; "auto" is mixed_float16 where there is a GPU."""
     if precision != "auto":
@@ -68,9 +96,9 @@ def _check_cluster(text: str) -> None:
     )
     try:
         config = json.loads(text)
-        workers = config["cluster"]["worker"]
-        index, kind = config["task"]["index"], config["task"]["type"]
+        kind, index = config["task"]["type"], int(config["task"]["index"])
+        count = len(config["cluster"][kind])
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"--strategy multiworker needs the cluster: {advice}") from error
-    if kind not in config["cluster"] or not 0 <= int(index) < len(config["cluster"][kind]):
-        raise UsageError(f"TF_CONFIG: task {kind} {index} is not among the {len(workers)} workers")
+    if not 0 <= index < count:
+        raise UsageError(f"TF_CONFIG: there is no {kind} {index} among {count}; {advice}")

@@ -94,8 +94,11 @@ def test_clip_and_truth_lie_beside_the_bundle_and_the_drawn_images_are_gone(resu
     assert (result / "pen.mp4").stat().st_size > 0
     assert sorted(path.name for path in result.iterdir()) == [
         "bundle",
+        "embedder_float.tflite",
         "metrics.json",
         "pen.mp4",
         "report.html",
+        "tensorboard",
         "truth.json",
     ]
+    assert not (result.parent / "out.state").exists()

@@ -21,6 +21,12 @@ def add_parser(commands: Commands) -> None:
     run.add_argument(
         "--keep-data", action="store_true", help="keep a simulated herd's images in DIR/data"
     )
+    run.add_argument(
+        "--strategy",
+        choices=["single", "mirrored", "multiworker"],
+        default="single",
+        help="spread the embedder's training over this machine's GPUs, or over those in TF_CONFIG",
+    )
     add_verbose(run)
     run.set_defaults(command=_run)
 
@@ -48,7 +54,11 @@ def _run(options: argparse.Namespace) -> int:
         weights=options.weights,
         stages=stages,
         keep_data=options.keep_data,
+        strategy=options.strategy,
     )
+    if metrics is None:
+        console.print("done; the first worker writes the bundle")
+        return 0
     _print_summary(metrics, options.out)
     return 0
 

@@ -1,9 +1,12 @@
-"""Splits by session: near-duplicate frames never lie on both sides."""
+"""Splits by session or date: near-duplicate frames never lie on both sides."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from datetime import date
 from fnmatch import fnmatchcase
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +14,45 @@ from numpy.typing import NDArray
 from edge.errors import DataError
 from trainer.data.crops import CropSet
 
+SplitBy = Literal["session", "date", "frame"]
+FRAME_SPLIT_WARNING = (
+    "crops were split at random by frame: near-duplicates of the crops asked were trained on, so "
+    "the figures say nothing about other days"
+)
 _MOST_OVER = 1.5
+_DATE = re.compile(r"(?<!\d)(\d{4})([-_.]?)(\d{2})\2(\d{2})(?!\d)")
+
+
+def split_crops(
+    crops: CropSet, fraction: float, seed: int, by: SplitBy = "session", *, force: bool = False
+) -> tuple[CropSet, CropSet]:
+    """Return (train, held_out) with about `fraction` of the crops held out.
+
+    by: "session" (see `split_by_session`); "date": whole days, found in the sessions' names;
+    "frame": single crops at random. The last is refused without `force`: frames of one stretch of
+    video are near-duplicates. Raises DataError then, and for a session without a date.
+    """
+    if by == "session":
+        return split_by_session(crops, fraction, seed)
+    if by == "date":
+        days = tuple(_day_of(session) for session in crops.sessions)
+        by_day = CropSet(crops.paths, crops.animals, crops.labels, days)
+        train, held_out = (_rows(crops, part) for part in split_by_session(by_day, fraction, seed))
+        return train, held_out
+    if by != "frame":
+        raise DataError(f"no split {by!r}; choose one of {', '.join(get_args(SplitBy))}")
+    if not force:
+        raise DataError(
+            "a random split by frame puts near-duplicates on both sides and flatters every figure; "
+            "split by session or date, or set force_frame_split: true"
+        )
+    rng = np.random.default_rng(seed)
+    held = np.zeros(len(crops), bool)
+    for label in range(len(crops.animals)):
+        own = rng.permutation(np.flatnonzero(crops.labels == label))
+        # One crop at least stays to know the animal from.
+        held[own[: min(round(fraction * len(own)), len(own) - 1)]] = True
+    return crops.select(~held), crops.select(held)
 
 
 def split_by_session(crops: CropSet, fraction: float, seed: int) -> tuple[CropSet, CropSet]:
@@ -38,6 +79,24 @@ def split_by_session(crops: CropSet, fraction: float, seed: int) -> tuple[CropSe
         if held.any():
             break
     return crops.select(~held), crops.select(held)
+
+
+def _day_of(session: str) -> str:
+    """Return the date in a session's name, as YYYY-MM-DD."""
+    for year, _, month, day in _DATE.findall(session):
+        try:
+            return date(int(year), int(month), int(day)).isoformat()
+        except ValueError:
+            continue
+    raise DataError(
+        f"session {session!r} names no date; a split by date needs names such as 2026-05-31-pen1"
+    )
+
+
+def _rows(crops: CropSet, part: CropSet) -> CropSet:
+    """Return the crops of `part` as they are in `crops`, with their own sessions."""
+    chosen = set(part.paths)
+    return crops.select(np.array([path in chosen for path in crops.paths], bool))
 
 
 def select_sessions(crops: CropSet, globs: Sequence[str]) -> NDArray[np.bool_]:

@@ -25,9 +25,8 @@ from trainer.embedding.judge import Judge, embed_float
 from trainer.embedding.options import EmbedderOptions, check_options
 from trainer.embedding.step import TrainingStep
 from trainer.progress import Report
-from trainer.strategy import is_chief
+from trainer.strategy import is_chief, local_replicas, same_everywhere, worker_number
 
-CHECKPOINT_NAME = "embedder.checkpoint"
 LOGS_NAME = "tensorboard"
 _REPORT_EVERY = 5
 
@@ -122,14 +121,15 @@ def train_embedder(
     keras.utils.set_random_seed(options.seed)
     step = TrainingStep(animals, options, strategy)
     course = _Course(options, step)
-    if state is not None:
-        found = load_checkpoint(state / CHECKPOINT_NAME, key)
-        if found is not None:
-            course.restore(found)
+    saved = None if state is None else state / f"embedder-{worker_number(strategy)}.checkpoint"
+    found = load_checkpoint(saved, key) if saved else None
+    # Workers killed between two of their checkpoints would no longer learn the same.
+    if same_everywhere(strategy, found.record["step"] if found else 0) and found:
+        course.restore(found)
     resumed_at = course.step
     feeds = [
         Feed(train, images, options, first=course.step, replica=replica, **feed_options)
-        for replica in _local_replicas(strategy)
+        for replica in local_replicas(strategy)
     ]
     with _logs(state, strategy) as logs, closing(_together(feeds)) as batches:
         while not course.finished:
@@ -137,8 +137,8 @@ def train_embedder(
             if course.due:
                 course.judge(judge(step.averaged))
                 _write_logs(logs, course.history[-1])
-                if state is not None and is_chief(strategy):
-                    save_checkpoint(state / CHECKPOINT_NAME, key, course.checkpoint())
+                if saved is not None:
+                    save_checkpoint(saved, key, course.checkpoint())
             if course.step % _REPORT_EVERY == 0 or course.finished:
                 report(course.step, options.steps, course.note())
     course.keep_best()
@@ -251,15 +251,6 @@ class _Course:
     def _kept(self) -> list[NDArray[Any]]:
         learn = self._learn
         return [*learn.averaged.get_weights(), learn.classes.numpy(), learn.bias.numpy()]
-
-
-def _local_replicas(strategy: tf.distribute.Strategy) -> list[int]:
-    """Return the numbers of this process's replicas among all."""
-    if strategy.num_replicas_in_sync == 1:
-        return [0]
-    local = len(strategy.extended.worker_devices)
-    worker = strategy.cluster_resolver.task_id if strategy.cluster_resolver else 0
-    return [(worker or 0) * local + number for number in range(local)]
 
 
 def _together(feeds: Sequence[Feed]) -> Iterator[tuple[Batch, ...]]:

@@ -21,12 +21,13 @@ from trainer.export.quantise import convert_int8, operator_names
 
 
 def export_embedder(
-    trained: TrainedEmbedder, calibration: NDArray[np.uint8], out: Path
+    trained: TrainedEmbedder, calibration: NDArray[np.uint8], out: Path, *, quantise: bool = True
 ) -> EmbedderSpec:
     """Write the int8 model (uint8 in, int8 out) to `out` and return how it is to be fed.
 
     calibration: real crops uint8 (N, S, S, 3), letterboxed; a few hundred of every animal and
-    light. Raises EarmarkError when the result is not one integer graph that ends in unit vectors.
+    light. quantise: False gives the float32 twin, for comparison. Raises EarmarkError when the
+    result is not one integer graph that ends in unit vectors.
     """
     backbone, options = trained.backbone, trained.options
 
@@ -35,8 +36,15 @@ def export_embedder(
             real = image[None].astype(np.float32) * backbone.pixel_scale + backbone.pixel_offset
             yield real.astype(np.float32)
 
-    data = convert_int8(trained.model, representative(), input_type=tf.uint8, output_type=tf.int8)
-    check_integer_embedder(data)
+    data = convert_int8(
+        trained.model,
+        representative(),
+        input_type=tf.uint8,
+        output_type=tf.int8,
+        quantise=quantise,
+    )
+    if quantise:
+        check_integer_embedder(data)
     write_atomically(out, data)
     model = open_model(out)
     size = options.input_size

@@ -5,7 +5,7 @@ Every embedding comes from the int8 model through the device's own code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,16 @@ from edge.vision.embedder import Embedder
 from edge.vision.geometry import Colour, letterbox
 from edge.vision.types import Floats
 from trainer.data.crops import CropSet, load_image
-from trainer.means.prototypes import MeansOptions, outlier_prototypes, robust_prototypes
+from trainer.means.prototypes import (
+    MeansOptions,
+    outlier_prototypes,
+    robust_prototypes,
+    unit_rows,
+)
 from trainer.means.thresholds import Thresholds, calibrate
 from trainer.progress import Report, silent
 
+GALLERY_TURNS = 4
 _LEAST_GAIN = 2e-3
 
 
@@ -53,16 +59,33 @@ class EmbeddedCrops:
 
 
 def embed_crops(
-    embedder: Embedder, crops: CropSet, colour: Colour = (114, 114, 114), report: Report = silent
+    embedder: Embedder,
+    crops: CropSet,
+    colour: Colour = (114, 114, 114),
+    report: Report = silent,
+    *,
+    turns: int = 1,
 ) -> EmbeddedCrops:
-    """Read, letterbox and embed crops exactly as the device does, one at a time."""
+    """Read, letterbox and embed crops exactly as the device does, one at a time.
+
+    turns: how many quarter turns of a crop are averaged: 1 for queries, which a device sees once;
+    4 for a gallery, since an animal seen from above lies at any angle (see `embed_gallery`).
+    """
     embeddings = np.empty((len(crops), embedder.dimension), np.float32)
     size = (embedder.size, embedder.size)
     for row, path in enumerate(crops.paths):
         image = letterbox(load_image(path), size, colour)[0]
-        embeddings[row] = embedder.embed(image[None])[0]
+        turned = np.stack([np.rot90(image, quarter) for quarter in range(turns)])
+        embeddings[row] = unit_rows(embedder.embed(turned).mean(axis=0, keepdims=True))[0]
         report(row + 1, len(crops))
     return EmbeddedCrops(crops, embeddings)
+
+
+def embed_gallery(
+    embedder: Embedder, crops: CropSet, colour: Colour = (114, 114, 114), report: Report = silent
+) -> EmbeddedCrops:
+    """Embed the crops that class means are made of: each as the mean of its four quarter turns."""
+    return embed_crops(embedder, crops, colour, report, turns=GALLERY_TURNS)
 
 
 def build_means(
@@ -85,7 +108,7 @@ def build_means(
     """
     options = options or MeansOptions()
     colour = options.letterbox_colour
-    gallery = embed_crops(embedder, train, colour, report)
+    gallery = embed_gallery(embedder, train, colour, report)
     asked = embed_crops(embedder, held_out, colour, report) if held_out else None
     strangers = embed_crops(embedder, negatives, colour, report) if negatives else None
     return means_from_embeddings(
@@ -157,6 +180,51 @@ def means_from_embeddings(
     return _assemble(
         gallery, kept, prototypes, outliers, thresholds, source, embedder_sha256, seq, created
     )
+
+
+def with_held_out(
+    means: ClassMeans,
+    gallery: EmbeddedCrops,
+    held_out: EmbeddedCrops,
+    options: MeansOptions | None = None,
+) -> tuple[ClassMeans, tuple[Path, ...]]:
+    """Return the means with prototypes of gallery and held-out sessions together.
+
+    What was held out to calibrate is worth most as a reference: other days, which the embedder was
+    not trained on. Thresholds, margin, outliers and the number of each animal's prototypes stay as
+    they were calibrated; distances only get smaller. Also returns the files that were trimmed. The
+    held-out crops say nothing any more about the means that come back.
+    """
+    options = options or MeansOptions()
+    labels = np.concatenate(
+        [
+            _labels_among(gallery.crops, means.animals),
+            _labels_among(held_out.crops, means.animals),
+        ]
+    )
+    embeddings = np.concatenate([gallery.embeddings, held_out.embeddings])
+    paths = gallery.crops.paths + held_out.crops.paths
+    sums, counts = np.zeros_like(means.sums), np.zeros_like(means.counts)
+    prototypes, owner, dropped = [], [], []
+    for label in range(len(means.animals)):
+        rows = np.flatnonzero(labels == label)
+        wanted = max(1, int((means.owner == label).sum()))
+        own, kept = robust_prototypes(embeddings[rows], wanted, options)
+        prototypes.append(own)
+        owner += [label] * len(own)
+        sums[label] = embeddings[rows[kept]].sum(axis=0, dtype=np.float64)
+        counts[label] = int(kept.sum())
+        dropped += [paths[row] for row in rows[~kept]]
+    outliers = means.prototypes[means.owner == OUTLIERS]
+    owner += [OUTLIERS] * len(outliers)
+    joined = replace(
+        means,
+        prototypes=np.concatenate([*prototypes, outliers]).astype(np.float32),
+        owner=np.array(owner, np.int32),
+        sums=sums,
+        counts=counts,
+    )
+    return joined, tuple(dropped)
 
 
 def _distances(embeddings: Floats, prototypes: list[Floats]) -> Floats:

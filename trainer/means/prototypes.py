@@ -70,7 +70,7 @@ def robust_prototypes(
 
 def spherical_kmeans(embeddings: Floats, count: int, rng: np.random.Generator) -> Floats:
     """Return up to `count` unit centres (P, D) of unit embeddings (N, D): best of a few starts."""
-    mean = _unit(embeddings.mean(axis=0, keepdims=True))
+    mean = unit_rows(embeddings.mean(axis=0, keepdims=True))
     if count == 1 or len(embeddings) < 2 * _SMALLEST_CLUSTER:
         return mean
     best, best_fit = mean, -np.inf
@@ -94,15 +94,18 @@ def _refine(embeddings: Floats, centres: Floats, rounds: int = 1) -> Floats:
         sizes = np.bincount(owner, minlength=len(centres))
         solid = np.flatnonzero(sizes >= _SMALLEST_CLUSTER)
         if len(centres) == 1 or not len(solid):
-            return _unit(embeddings.mean(axis=0, keepdims=True))
+            return unit_rows(embeddings.mean(axis=0, keepdims=True))
         if len(solid) < len(centres):
             centres = centres[solid]
             continue
-        centres = _unit(np.stack([embeddings[owner == k].mean(axis=0) for k in range(len(sizes))]))
+        centres = unit_rows(
+            np.stack([embeddings[owner == k].mean(axis=0) for k in range(len(sizes))])
+        )
     return centres
 
 
-def _unit(vectors: Floats) -> Floats:
+def unit_rows(vectors: Floats) -> Floats:
+    """Return vectors (N, D) scaled to length 1; DataError for one of length 0."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     if (norms < 1e-6).any():
         raise DataError("the embeddings of an animal cancel out; is the embedder trained?")

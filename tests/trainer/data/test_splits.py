@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edge.errors import DataError
 from trainer.data.crops import CropSet
-from trainer.data.splits import select_sessions, split_by_session
+from trainer.data.splits import select_sessions, split_by_session, split_crops
 
 
 def crop_set(table: dict[str, dict[str, int]]) -> CropSet:
@@ -94,3 +94,44 @@ def test_sessions_are_selected_by_glob_and_by_animal() -> None:
     assert select_sessions(crops, ["*-night", "b/*"]).sum() == 3
     with pytest.raises(DataError, match=r"no session matches 'pen-9-\*'"):
         select_sessions(crops, ["pen-1-*", "pen-9-*"])
+
+
+def test_whole_days_are_held_out() -> None:
+    sessions = {f"2026-05-{day:02d}-pen{pen}": 3 for day in (1, 2, 3, 4) for pen in (1, 2)}
+    crops = crop_set(dict.fromkeys("abc", sessions))
+    train, held = split_crops(crops, 0.25, seed=0, by="date")
+    days = {session[:10] for session in held.sessions}
+    assert len(days) == 1
+    assert {session[-4:] for session in held.sessions} == {"pen1", "pen2"}
+    assert not days & {session[:10] for session in train.sessions}
+    assert len(train) + len(held) == len(crops)
+
+
+@pytest.mark.parametrize(
+    ("session", "day"),
+    [
+        ("20260531-cam", "2026-05-31"),
+        ("cam_2026_05_31_1", "2026-05-31"),
+        ("9999999999-20260531", "2026-05-31"),
+        ("2026-13-01-2026-12-01", "2026-12-01"),
+    ],
+)
+def test_dates_are_found_in_sessions(session: str, day: str) -> None:
+    other = "2025-01-01"
+    crops = crop_set({"a": {session: 2, other: 2, f"{day}-later": 2}})
+    held = split_crops(crops, 0.5, seed=0, by="date")[1]
+    assert set(held.sessions) in ({other}, {session, f"{day}-later"})
+
+
+def test_a_session_without_a_date_is_told() -> None:
+    with pytest.raises(DataError, match="session 't0' names no date"):
+        split_crops(crop_set({"a": {"t0": 2, "t1": 2}}), 0.5, seed=0, by="date")
+
+
+def test_a_split_by_frame_must_be_forced() -> None:
+    crops = crop_set({"a": {"t0": 10}, "b": {"t0": 1}})
+    with pytest.raises(DataError, match="force_frame_split"):
+        split_crops(crops, 0.3, seed=0, by="frame")
+    train, held = split_crops(crops, 0.3, seed=0, by="frame", force=True)
+    assert (len(train), len(held)) == (8, 3)
+    assert "b" in train.names()
