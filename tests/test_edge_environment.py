@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from edge import __version__
+from edge.release.bundle import load_bundle
 
 ROOT = Path(__file__).parents[1]
 MODELS_DEMO = ROOT / "models" / "demo"
@@ -75,3 +77,22 @@ def test_the_edge_extra_is_enough_for_the_edge(tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "crop.png"), cv2.cvtColor(crop, cv2.COLOR_RGB2BGR))
     answer = succeed(command, "identify", "crop.png", "--bundle", MODELS_DEMO / "bundle", "--json")
     assert json.loads(answer)["image"] == "crop.png"
+
+    # So does enrolling a newcomer: 30 crops, no TensorFlow, no matplotlib.
+    assert run(python, "-c", "import matplotlib").returncode != 0
+    bundle = shutil.copytree(MODELS_DEMO / "bundle", tmp_path / "bundle")
+    (tmp_path / "calf-1").mkdir()
+    for number in range(30):
+        lighter = np.clip(crop.astype(int) + number, 0, 255).astype(np.uint8)
+        name = tmp_path / "calf-1" / f"t{number // 10}_{number:03}.png"
+        assert cv2.imwrite(str(name), cv2.cvtColor(lighter, cv2.COLOR_RGB2BGR))
+    started = time.monotonic()
+    enrolled = succeed(
+        *(venv / "bin" / "earmark-trainer", "means", "add", "--bundle", bundle, "--json"),
+        *("--animal", "calf-1", "--crops", tmp_path / "calf-1"),
+    )
+    seconds = time.monotonic() - started
+    print(f"means add of 30 crops: {seconds:.2f} s, the whole process")
+    assert json.loads(enrolled)["animals"][0]["crops"] == 30
+    assert load_bundle(bundle).means.animals[-1] == "calf-1"
+    assert seconds < 60

@@ -91,7 +91,7 @@ def run_recipe(
             "recipe": recipe.name,
             "train_s": 0.0,
             "images_per_s": trained.images_per_s,
-            "images_seen": trained.history[-1].step * trained.options.batch_size,
+            "images_seen": trained.images_seen,
             "resumed_at": trained.resumed_at,
             "identification": identity.metrics,
             "detection": detection.metrics if detection else None,

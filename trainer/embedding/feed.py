@@ -49,7 +49,11 @@ class Feed:
             self.animals *= 2
         self._images, self._labels = images, labels.astype(np.int32)
         self._batches = balanced_batches(
-            labels, sessions, options.classes_per_batch, options.images_per_class, options.seed
+            labels,
+            sessions,
+            options.classes_in_batch(self.animals),
+            options.images_per_class,
+            options.seed,
         )
         self._augment = Augmenter(
             options.input_size, options.seed, options.letterbox_colour, options.augmentation

@@ -14,6 +14,7 @@ from trainer.embedding.model import HEADS, Head
 
 Precision = Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
 TAP = "tap"
+_USUAL_CLASSES = 12
 
 
 def _losses() -> dict[str, float]:
@@ -28,6 +29,9 @@ class EmbedderOptions:
     its usual one. weights: None, "imagenet" or a local file. freeze_through: layers of the backbone
     up to this one stay as they are, "tap" for all of them. freeze_batchnorm: None for yes with
     pretrained weights, no from scratch.
+
+    classes_per_batch: animals in a batch; "all" of them, or None for up to 12. images_per_class: of
+    each animal in a batch.
 
     losses: names and weights of what is added up: batch_hard, semi_hard, batch_all,
     cosine_softmax, softmax. scale, margin: of the cosine softmax. triplet_margin: of semi_hard and
@@ -50,7 +54,7 @@ class EmbedderOptions:
     head: Head = "pooled"
     freeze_through: str | None = None
     freeze_batchnorm: bool | None = None
-    classes_per_batch: int = 12
+    classes_per_batch: int | Literal["all"] | None = None
     images_per_class: int = 4
     steps: int = 1200
     learning_rate: float = 7e-4
@@ -74,10 +78,17 @@ class EmbedderOptions:
         """Name of the layer that is tapped."""
         return self.tap or find_backbone(self.backbone).tap
 
-    @property
-    def batch_size(self) -> int:
-        """Images that one replica learns from in a step."""
-        return self.classes_per_batch * self.images_per_class
+    def batch_size(self, animals: int) -> int:
+        """Return how many images one replica learns from in a step, of so many animals."""
+        return self.classes_in_batch(animals) * self.images_per_class
+
+    def classes_in_batch(self, animals: int) -> int:
+        """Return how many of so many animals are in a batch."""
+        if self.classes_per_batch == "all":
+            return animals
+        if self.classes_per_batch is None:
+            return min(_USUAL_CLASSES, animals)
+        return self.classes_per_batch
 
     @property
     def batchnorm_frozen(self) -> bool:

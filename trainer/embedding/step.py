@@ -60,13 +60,13 @@ class TrainingStep:
             if "softmax" in options.losses:
                 self._variables.append(self.bias)
             self._optimizer.build(self._variables)
-        size = options.input_size
+        size, count = options.input_size, options.batch_size(animals)
         self._compiled = tf.function(
             self._everywhere,
             # Replicas' values have no signature.
             input_signature=[
-                tf.TensorSpec((options.batch_size, size, size, 3), tf.uint8),
-                tf.TensorSpec((options.batch_size,), tf.int32),
+                tf.TensorSpec((count, size, size, 3), tf.uint8),
+                tf.TensorSpec((count,), tf.int32),
                 tf.TensorSpec((), tf.float32),
             ]
             if strategy.num_replicas_in_sync == 1

@@ -59,7 +59,8 @@ class TrainedEmbedder:
     """A trained network (running average of its weights at the best step) and how it came to be.
 
     model: (B, S, S, 3) float32 real pixel values to (B, D) unit vectors. weights: where training
-    started from, in words. repeated_images: drawn twice in a batch because an animal has few.
+    started from, in words. images_seen: in all steps of all replicas. repeated_images: drawn twice
+    in a batch because an animal has few.
     resumed_at: the step that training went on from, 0 from its beginning. classifier: with the
     loss `softmax`.
     """
@@ -70,6 +71,7 @@ class TrainedEmbedder:
     best_step: int
     images_per_s: float
     weights: str
+    images_seen: int
     repeated_images: int = 0
     resumed_at: int = 0
     classifier: Classifier | None = None
@@ -142,15 +144,15 @@ def train_embedder(
             if course.step % _REPORT_EVERY == 0 or course.finished:
                 report(course.step, options.steps, course.note())
     course.keep_best()
+    batch = options.batch_size(animals) * strategy.num_replicas_in_sync
     return TrainedEmbedder(
         step.averaged,
         options,
         tuple(course.history),
         course.best_step,
-        course.seen * options.batch_size * strategy.num_replicas_in_sync / course.busy_s
-        if course.busy_s
-        else 0.0,
+        course.seen * batch / course.busy_s if course.busy_s else 0.0,
         describe_weights(options.weights),
+        course.step * batch,
         sum(feed.repeated for feed in feeds),
         resumed_at,
         course.classifier(),

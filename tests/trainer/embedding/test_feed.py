@@ -68,3 +68,12 @@ def test_mirror_images_are_other_animals(crops: CropSet, images: np.ndarray) -> 
             seen.add(int(label))
     assert seen == set(range(6))
     assert Feed(crops, images, OPTIONS).animals == 3
+
+
+@pytest.mark.parametrize(
+    ("wanted", "animals", "expected"), [(None, 5, 5), (None, 40, 12), ("all", 40, 40), (7, 40, 7)]
+)
+def test_how_many_animals_a_batch_has(wanted: object, animals: int, expected: int) -> None:
+    options = replace(OPTIONS, classes_per_batch=wanted, images_per_class=3)  # type: ignore[arg-type]
+    assert options.classes_in_batch(animals) == expected
+    assert options.batch_size(animals) == 3 * expected
