@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.commands.means_options import add_crops, add_place, fraction, positive
+from trainer.commands.means.options import add_crops, add_place, fraction, positive
 from trainer.commands.options import Commands
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def add_parsers(commands: Commands) -> None:
 def _build(options: argparse.Namespace) -> int:
     from edge.messaging.topics import check_animals
     from edge.release.bundle import load_bundle
-    from trainer.commands.means_work import embed, embed_references, now, show_table, tell
+    from trainer.commands.means.work import embed, embed_references, now, show_table, tell
     from trainer.data.folders import read_herd, read_strangers
     from trainer.means.build import means_from_embeddings, with_held_out
     from trainer.means.prototypes import MeansOptions

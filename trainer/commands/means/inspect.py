@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from trainer.commands.means_options import add_crops, positive
+from trainer.commands.means.options import add_crops, positive
 from trainer.commands.options import Commands, add_verbose
 
 _MOST = 100
@@ -30,7 +30,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
     from edge.files import new_directory
     from edge.release.bundle import load_bundle
-    from trainer.commands.means_work import embed, embed_references, show_table
+    from trainer.commands.means.work import embed, embed_references, show_table
     from trainer.data.folders import read_herd
     from trainer.means.doubtful import inspect_crops
     from trainer.means.doubtful_page import PAGE_NAME, Findings, as_record, write_findings

@@ -7,7 +7,7 @@ import json
 import time
 from pathlib import Path
 
-from trainer.commands.means_options import add_place
+from trainer.commands.means.options import add_place
 from trainer.commands.options import Commands
 
 
@@ -47,7 +47,7 @@ def _add(options: argparse.Namespace) -> int:
 
     from edge.messaging.topics import check_animals
     from edge.release.bundle import load_bundle
-    from trainer.commands.means_work import embed, embed_references, now, show_table, tell, warn
+    from trainer.commands.means.work import embed, embed_references, now, show_table, tell, warn
     from trainer.data.folders import read_animal, read_herd
     from trainer.means.edit import check_absent, check_present, enrol, extend
     from trainer.means.newcomers import look_at
@@ -109,7 +109,7 @@ def _add(options: argparse.Namespace) -> int:
 
 def _remove(options: argparse.Namespace) -> int:
     from edge.release.bundle import load_bundle
-    from trainer.commands.means_work import now, tell
+    from trainer.commands.means.work import now, tell
     from trainer.means.edit import remove
     from trainer.means.storage import check_target, store
 
@@ -122,7 +122,7 @@ def _remove(options: argparse.Namespace) -> int:
 
 def _merge(options: argparse.Namespace) -> int:
     from edge.release.bundle import load_bundle
-    from trainer.commands.means_work import now, tell
+    from trainer.commands.means.work import now, tell
     from trainer.means.edit import merge
     from trainer.means.storage import check_target, store
 

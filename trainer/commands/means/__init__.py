@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.commands import means_build, means_edit, means_exchange, means_inspect
+from trainer.commands.means import build, edit, exchange, inspect
 from trainer.commands.options import Commands
 
 
@@ -10,5 +10,5 @@ def add_parser(commands: Commands) -> None:
     """Add the command to those of `earmark-trainer`."""
     means = commands.add_parser("means", help="build, inspect and edit the herd's class means")
     parts = means.add_subparsers(required=True, metavar="COMMAND")
-    for module in (means_build, means_inspect, means_edit, means_exchange):
+    for module in (build, inspect, edit, exchange):
         module.add_parsers(parts)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.commands.means_options import add_place
+from trainer.commands.means.options import add_place
 from trainer.commands.options import Commands, add_verbose
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def add_parsers(commands: Commands) -> None:
 def _import(options: argparse.Namespace) -> int:
     from edge.errors import UsageError
     from edge.release.bundle import load_bundle
-    from trainer.commands.means_work import now, tell, warn
+    from trainer.commands.means.work import now, tell, warn
     from trainer.means.edit import join
     from trainer.means.storage import check_target, store, store_loose
 
@@ -74,7 +74,7 @@ def _import(options: argparse.Namespace) -> int:
 
 def _read_pair(options: argparse.Namespace, bundle: Bundle | None) -> ClassMeans:
     from edge.errors import DataError
-    from trainer.commands.means_work import warn
+    from trainer.commands.means.work import warn
     from trainer.means.edit import usual_threshold
     from trainer.means.projector import UNCALIBRATED, Pair, means_of_pair, read_pair
 
@@ -115,7 +115,7 @@ def _read_loose(options: argparse.Namespace, bundle: Bundle | None) -> ClassMean
 def _warn_of_ids(animals: tuple[str, ...]) -> None:
     from edge.errors import UsageError
     from edge.messaging.topics import check_animals
-    from trainer.commands.means_work import warn
+    from trainer.commands.means.work import warn
 
     try:
         check_animals(animals)
@@ -129,7 +129,7 @@ def _export(options: argparse.Namespace) -> int:
     from edge.errors import UsageError
     from edge.identity.means import OUTLIERS, load_means
     from edge.release.bundle import load_bundle
-    from trainer.commands.means_work import warn
+    from trainer.commands.means.work import warn
     from trainer.means.projector import pair_of_means, write_pair
 
     if options.out.exists() and not options.out.is_dir():
