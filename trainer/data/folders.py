@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,31 +13,36 @@ from trainer.data.crops import SUFFIXES, CropSet, read_crops, session_of
 
 
 def read_herd(roots: Sequence[Path]) -> CropSet:
-    """List the crops of several folders, each with a sub-folder per animal.
+    """List the crops of several folders, each with a sub-folder per animal, in the order of time.
 
     A sub-folder of the same name is the same animal, and a session of the same name the same
-    session: so at worst too little is taken for independent, never too much. Raises DataError for
-    a folder that holds images itself, or none.
+    session: so at worst too little is taken for independent, never too much. Frame numbers count as
+    numbers: 9 comes before 10. Raises DataError for a folder that holds images itself, or none.
     """
     if len({root.resolve() for root in roots}) < len(roots):
         raise DataError("a folder of crops is named twice")
-    parts = []
     for root in roots:
         if root.is_dir() and (loose := _images(root)):
             raise DataError(
                 f"{root}: holds images itself ({loose[0].name}); expected one folder per animal "
                 "in it"
             )
-        parts.append(read_crops(root))
-    if len(parts) == 1:
-        return parts[0]
-    animals = tuple(sorted({animal for part in parts for animal in part.animals}))
+    parts = [read_crops(root) for root in roots]
+    rows = sorted(
+        (name, session, _natural(path.stem), path)
+        for part in parts
+        for name, session, path in zip(part.names(), part.sessions, part.paths, strict=True)
+    )
+    for *_, path in rows:
+        if not _is_text(str(path)):
+            raise DataError(f"{str(path)!r}: its name is not text in UTF-8; rename it")
+    animals = tuple(sorted({name for name, *_ in rows}))
     index = {animal: label for label, animal in enumerate(animals)}
     return CropSet(
-        tuple(path for part in parts for path in part.paths),
+        tuple(path for *_, path in rows),
         animals,
-        np.array([index[name] for part in parts for name in part.names()], np.int32),
-        tuple(session for part in parts for session in part.sessions),
+        np.array([index[name] for name, *_ in rows], np.int32),
+        tuple(session for _, session, *_ in rows),
     )
 
 
@@ -85,3 +91,20 @@ def _images(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
+
+
+def _is_text(name: str) -> bool:
+    """Say whether a file's name can be written into JSON and HTML."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _natural(text: str) -> list[tuple[bool, int, str]]:
+    """Return a sort key by which numbers in a name count as numbers."""
+    return [
+        (part.isdecimal(), int(part) if part.isdecimal() else 0, part)
+        for part in re.split(r"([0-9]+)", text)
+    ]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from edge.vision.types import Floats
 from trainer.embedding.backbones import find_backbone
-from trainer.embedding.model import build_embedder
 from trainer.embedding.judge import embed_float
+from trainer.embedding.model import build_embedder
 from trainer.embedding.options import EmbedderOptions
 
 _BINS = (8, 4, 4)

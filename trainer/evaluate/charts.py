@@ -1,4 +1,4 @@
-"""Pictures for reports, as encoded image bytes."""
+"""Charts for reports, as PNG bytes; what needs no matplotlib is in `trainer.pictures`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,40 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import matplotlib
 import numpy as np
+from numpy.typing import NDArray
 
-from edge.vision.types import Floats, Image
+from trainer.evaluate.marks import mark
+from trainer.evaluate.projection import Projection
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+# Names of animals are folders' names: a dollar sign in one is no formula.
+plt.rcParams["text.parse_math"] = False
+
 _DPI = 110
-_LABELS_UP_TO = 40
+_LABELS_UP_TO = 60
+_MARKERS = {
+    "circle": "o",
+    "square": "s",
+    "triangle": "^",
+    "diamond": "D",
+    "inverted": "v",
+    "plus": "P",
+    "star": "*",
+}
+_LABEL_SPOTS = (
+    ((5, 0), "left", "center"),
+    ((-5, 0), "right", "center"),
+    ((0, 5), "center", "bottom"),
+    ((0, -5), "center", "top"),
+    ((5, 8), "left", "bottom"),
+    ((-5, 8), "right", "bottom"),
+    ((5, -8), "left", "top"),
+    ((-5, -8), "right", "top"),
+)
 
 
 def learning_curves(
@@ -46,22 +69,32 @@ def learning_curves(
     return _png(figure)
 
 
-def confusion_matrix(confusion: dict[str, dict[str, int]], animals: Sequence[str]) -> bytes:
-    """Return a PNG: one row a true animal, one column an answer, shades by share of the row."""
+def confusion_matrix(
+    confusion: dict[str, dict[str, int]],
+    animals: Sequence[str],
+    strangers: dict[str, dict[str, int]] | None = None,
+) -> bytes:
+    """Return a PNG: one row a true animal, one column an answer, shades by share of the row.
+
+    strangers: the same counts of animals that are not among `animals`, in rows of their own below.
+    """
+    strangers = strangers or {}
     columns = [*animals, "unknown"]
     rows = [animal for animal in animals if animal in confusion]
-    table = np.array(
-        [[confusion[row].get(column, 0) for column in columns] for row in rows], np.float64
-    )
+    counts = [confusion[row] for row in rows] + list(strangers.values())
+    table = np.array([[row.get(column, 0) for column in columns] for row in counts], np.float64)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     side = float(np.clip(0.24 * len(columns) + 1.5, 4, 11))
-    figure, axis = plt.subplots(figsize=(side, side * max(len(rows), 4) / max(len(columns), 4)))
+    height = side * max(len(counts), 4) / max(len(columns), 4)
+    figure, axis = plt.subplots(figsize=(side, min(max(height, 2.5), 14)))
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     if len(columns) <= _LABELS_UP_TO:
         axis.set_xticks(range(len(columns)), columns, rotation=90, fontsize=6)
-        axis.set_yticks(range(len(rows)), rows, fontsize=6)
-    axis.set_xlabel("answer")
-    axis.set_ylabel("truth")
+        axis.set_yticks(range(len(counts)), [*rows, *strangers], fontsize=6)
+    if strangers:
+        axis.axhline(len(rows) - 0.5, color="#dd0000", linewidth=1.5)
+    axis.set_xlabel("answer (in % of the row)", fontsize=8)
+    axis.set_ylabel("truth, strangers below the line" if strangers else "truth", fontsize=8)
     for y, x in zip(*np.nonzero(shares), strict=True):
         axis.text(
             x,
@@ -75,82 +108,127 @@ def confusion_matrix(confusion: dict[str, dict[str, int]], animals: Sequence[str
     return _png(figure)
 
 
-def embedding_map(
-    embeddings: Floats, names: Sequence[str], prototypes: Floats, owners: Sequence[str]
-) -> bytes:
-    """Return a PNG of embeddings (N, D) and prototypes (P, D) on their two principal axes."""
-    centre = embeddings.mean(axis=0)
-    _, sizes, axes = np.linalg.svd(embeddings - centre, full_matrices=False)
-    points, means = ((values - centre) @ axes[:2].T for values in (embeddings, prototypes))
-    spread = sizes**2 / np.sum(sizes**2)
-    figure, axis = plt.subplots(figsize=(6.4, 5.2))
-    animals = sorted(set(names))
-    colours = plt.get_cmap("hsv")(np.linspace(0, 0.95, len(animals)))
-    for animal, colour in zip(animals, colours, strict=True):
-        rows = np.array([name == animal for name in names])
-        axis.scatter(*points[rows].T, s=7, color=colour, alpha=0.55, linewidths=0)
-    for owner, point in zip(owners, means, strict=True):
-        axis.plot(*point, "k+", markersize=7)
-        axis.annotate(owner, tuple(point), fontsize=6, xytext=(3, 3), textcoords="offset points")
-    axis.set_xlabel(f"first principal axis ({100 * spread[0]:.0f} % of the variance)", fontsize=8)
-    axis.set_ylabel(f"second ({100 * spread[1]:.0f} %)", fontsize=8)
+def coverage_curve(curve: Sequence[dict[str, float | None]], known_refused: float) -> bytes:
+    """Return a PNG: accuracy, and strangers let in, over the share of known queries answered.
+
+    curve: as trainer.evaluate.measures gives it. known_refused: where the device stands now.
+    """
+    coverage = [row["coverage"] for row in curve]
+    accuracy = np.array([row["accuracy"] for row in curve], np.float64)
+    figure, axis = plt.subplots(figsize=(5.4, 3.4))
+    axis.plot(coverage, accuracy, color="#0072B2", label="named right, of those answered")
+    accepted = [row["unknown_accepted"] for row in curve]
+    if None not in accepted:
+        axis.plot(coverage, accepted, color="#D55E00", ls="--", label="strangers given a name")
+    axis.axvline(1 - known_refused, color="0.5", lw=1, ls=":", label="at the device's thresholds")
+    axis.set_xlabel("coverage: share of known crops that are answered", fontsize=8)
+    axis.set_ylabel("share", fontsize=8)
+    axis.set_xlim(0, 1.01)
+    axis.set_ylim(0, 1.02)
     axis.tick_params(labelsize=7)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=7, loc="center left")
     return _png(figure)
 
 
-def contact_sheet(
-    tiles: Sequence[Image], captions: Sequence[str], tile: int = 96, columns: int = 10
+def embedding_map(
+    projection: Projection,
+    names: Sequence[str],
+    owners: Sequence[str],
+    *,
+    strangers: Sequence[bool] | None = None,
+    wrong: Sequence[bool] | None = None,
 ) -> bytes:
-    """Return a JPEG of square tiles (S, S, 3) RGB with a caption under each."""
-    if not tiles:
-        raise ValueError("a contact sheet needs at least one tile")
-    columns = min(columns, len(tiles))
-    rows = -(-len(tiles) // columns)
-    strip = 15
-    sheet = np.full((rows * (tile + strip), columns * tile, 3), 255, np.uint8)
-    for number, (image, caption) in enumerate(zip(tiles, captions, strict=True)):
-        y, x = number // columns * (tile + strip), number % columns * tile
-        sheet[y : y + tile, x : x + tile] = cv2.resize(
-            image, (tile, tile), interpolation=cv2.INTER_AREA
+    """Return a PNG of crops and class means on one plane.
+
+    names: whose each point (N,) is. owners: whose each prototype (P,) is. strangers: points (N,) to
+    draw hollow and grey. wrong: points (N,) to ring in red.
+    """
+    points = projection.points
+    hollow = np.zeros(len(points), bool) if strangers is None else np.array(strangers, bool)
+    figure, axis = plt.subplots(figsize=(8, 7))
+    animals = _distinct([*owners, *(n for n, h in zip(names, hollow, strict=True) if not h)])
+    for index, animal in enumerate(animals):
+        rows = np.array([name == animal for name in names], bool) & ~hollow
+        colour, shape = mark(index)
+        axis.scatter(
+            *points[rows].T, s=14, color=colour, marker=_MARKERS[shape], alpha=0.6, linewidths=0
         )
-        cv2.putText(
-            sheet,
-            caption,
-            (x + 2, y + tile + 11),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            0.35,
-            (20, 20, 20),
-            1,
-            cv2.LINE_AA,
+    if hollow.any():
+        axis.scatter(*points[hollow].T, s=14, facecolors="none", edgecolors="0.45", linewidths=0.7)
+    if wrong is not None and any(wrong):
+        axis.scatter(
+            *points[np.array(wrong, bool)].T, s=48, facecolors="none", edgecolors="#dd0000", lw=0.9
         )
-    return jpeg(sheet)
+    _name_means(axis, projection.prototypes, owners)
+    _name_axes(axis, projection)
+    return _png(figure)
 
 
-def boxed(image: Image, boxes: Floats, truth: Floats, width: int = 720) -> bytes:
-    """Return a JPEG of a frame (H, W, 3): true boxes (M, 4) thin white, found (N, 4) green."""
-    canvas = image.copy()
-    for box in truth.astype(int):
-        cv2.rectangle(canvas, box[:2].tolist(), box[2:].tolist(), (255, 255, 255), 1)
-    for box in boxes.astype(int):
-        cv2.rectangle(canvas, box[:2].tolist(), box[2:].tolist(), (40, 220, 80), 2)
-    return jpeg(shrunk(canvas, width))
+def mean_space(projection: Projection, owners: Sequence[str]) -> bytes:
+    """Return a PNG of class means alone; several of one animal are joined by a line.
+
+    projection: with prototypes (P, 2). owners: whose each is.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 5.6))
+    places = projection.prototypes
+    for index, animal in enumerate(_distinct(owners)):
+        own = places[[owner == animal for owner in owners]]
+        colour, shape = mark(index)
+        axis.plot(*own.T, color=colour, lw=0.8, alpha=0.6)
+        size = 80 if shape == "star" else 36
+        axis.scatter(*own.T, s=size, color=colour, marker=_MARKERS[shape], linewidths=0)
+    _name_means(axis, places, owners, cross=False)
+    _name_axes(axis, projection)
+    return _png(figure)
 
 
-def shrunk(image: Image, width: int) -> Image:
-    """Return an image (H, W, 3) at most `width` pixels wide."""
-    scale = min(1.0, width / image.shape[1])
-    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+def _distinct(names: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(names))
 
 
-def jpeg(image: Image, quality: int = 82) -> bytes:
-    """Return an image (H, W, 3) RGB as JPEG bytes."""
-    done, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
-    )
-    if not done:
-        raise ValueError(f"an image of shape {image.shape} cannot be encoded")
-    return bytes(data)
+def _name_means(
+    axis: Any, places: NDArray[np.float64], owners: Sequence[str], cross: bool = True
+) -> None:
+    """Write each prototype's name beside it, where it covers the fewest names written before."""
+    if cross:
+        axis.scatter(*places.T, s=46, color="white", marker="x", linewidths=2.6)
+        axis.scatter(*places.T, s=30, color="black", marker="x", linewidths=1.2)
+    # Room for the names at the edges.
+    axis.margins(0.08)
+    renderer = axis.figure.canvas.get_renderer()
+    taken: list[Any] = []
+    for owner, place in zip(owners, places, strict=True):
+        best, least = None, np.inf
+        for offset, horizontal, vertical in _LABEL_SPOTS:
+            text = axis.annotate(
+                owner,
+                tuple(place),
+                fontsize=6,
+                xytext=offset,
+                textcoords="offset points",
+                ha=horizontal,
+                va=vertical,
+                bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.6},
+            )
+            box = text.get_window_extent(renderer)
+            crowd = sum(box.overlaps(other) for other in taken)
+            if crowd < least:
+                if best is not None:
+                    best[0].remove()
+                best, least = (text, box), crowd
+            else:
+                text.remove()
+            if not least:
+                break
+        if best is not None:
+            taken.append(best[1])
+
+
+def _name_axes(axis: Any, projection: Projection) -> None:
+    axis.set_xlabel(projection.axes[0], fontsize=8)
+    axis.set_ylabel(projection.axes[1], fontsize=8)
+    axis.tick_params(labelsize=7)
 
 
 def _png(figure: Any) -> bytes:

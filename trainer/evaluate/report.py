@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,26 +15,20 @@ from edge.files import write_atomically
 from edge.identity.matching import distances_to_animals
 from edge.identity.means import OUTLIERS
 from edge.vision.types import Image
+from trainer import pictures
 from trainer.data.crops import load_image, load_images
-from trainer.evaluate import charts
+from trainer.evaluate import charts, page
+from trainer.evaluate.identification_report import frames_table, measures_table
+from trainer.evaluate.projection import project
 
 if TYPE_CHECKING:
     from trainer.recipe import Recipe
-    from trainer.run import Detection, Identity
+    from trainer.run_detection import Detection
+    from trainer.run_identity import Identity
 
 _MOST_TILES = 60
 _MAP_CROPS = 1500
 _SAMPLE_FRAMES = 3
-
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:62rem;margin:2rem auto;padding:0 1rem}
-h1{margin-bottom:0}h2{margin-top:2.2rem;border-bottom:1px solid #ddd}
-table{border-collapse:collapse;margin:.6rem 0}td,th{padding:.15rem .7rem;text-align:right;
-border-bottom:1px solid #eee}td:first-child,th:first-child{text-align:left}
-.key{display:flex;flex-wrap:wrap;gap:.8rem}.key div{background:#f2f6f3;border-radius:.5rem;
-padding:.5rem .9rem}.key b{display:block;font-size:1.5rem}.note{color:#666}
-img{max-width:100%;height:auto}pre{background:#f6f6f6;padding:.7rem;overflow:auto;font-size:12px}
-"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,12 +55,7 @@ def write_report(path: Path, inputs: ReportInputs) -> None:
         html.escape(msgspec.yaml.encode(msgspec.to_builtins(inputs.recipe)).decode()),
         f"</pre><p class=note>Data {inputs.data_hash[:16]}, seed {inputs.recipe.seed}.</p>",
     ]
-    title = html.escape(inputs.recipe.name)
-    page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>earmark: {title}'
-        f"</title><style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
-    )
-    write_atomically(path, page.encode())
+    write_atomically(path, page.page(f"earmark: {inputs.recipe.name}", parts).encode())
 
 
 def _head(inputs: ReportInputs) -> str:
@@ -81,15 +69,11 @@ def _head(inputs: ReportInputs) -> str:
         figures.append(("AP50, int8", inputs.metrics["detection"]["ap50"]))
     if inputs.metrics["tracking"]:
         figures.append(("IDF1 on the clip", inputs.metrics["tracking"]["idf1"]))
-    cards = "".join(
-        f"<div><b>{_figure(value)}</b>{html.escape(name)}</div>" for name, value in figures
-    )
     minutes = inputs.metrics["train_s"] / 60
     return (
         f"<h1>{html.escape(inputs.recipe.name)}</h1><p class=note>made {inputs.created} in "
         f"{minutes:.1f} minutes; backbone from {html.escape(identification['weights'])}; "
-        f"all figures on the split <b>{identification['split']}</b></p>"
-        f'<div class="key">{cards}</div>'
+        f"all figures on the split <b>{identification['split']}</b></p>" + page.cards(figures)
     )
 
 
@@ -98,23 +82,7 @@ def _identity(inputs: ReportInputs) -> Iterable[str]:
     history = identity.trained.history
     animals = identity.means.animals
     yield f"<h2>Naming: {len(animals)} animals, {figures['crops']} {figures['split']} crops</h2>"
-    names = [
-        "macro_f1",
-        "accuracy",
-        "rank1",
-        "rank5",
-        "auroc",
-        "oscr",
-        "baks",
-        "baus",
-        "coverage",
-        "named_accuracy",
-        "known_refused",
-        "unknown_refused",
-        "newcomer_accuracy",
-        "int8_macro_f1_drop",
-    ]
-    yield _table(("measure", "value"), [(name, figures[name]) for name in names])
+    yield measures_table(figures)
     parity, poor = figures["parity"], figures["baselines"]
     yield (
         "<p>The int8 model stays at cosine "
@@ -122,7 +90,7 @@ def _identity(inputs: ReportInputs) -> Iterable[str]:
         "the float one on held-out crops. On the same crops an untrained network reaches macro F1 "
         f"{poor['untrained_macro_f1']:.3f} and colour histograms {poor['colour_macro_f1']:.3f}.</p>"
     )
-    yield _image(
+    yield page.image(
         charts.learning_curves(
             [row.step for row in history],
             {"loss": [row.loss for row in history]},
@@ -136,17 +104,24 @@ def _identity(inputs: ReportInputs) -> Iterable[str]:
         "training of the embedder",
     )
     yield "<h3>Who was taken for whom (open set: refusals are unknown)</h3>"
-    yield _image(charts.confusion_matrix(figures["confusion"], animals), "confusion matrix")
-    yield "<h3>Embeddings of the crops asked, and the class means (+)</h3>"
+    strangers = figures["unknown_confusion"]
+    yield page.image(
+        charts.confusion_matrix(figures["confusion"], animals, strangers), "confusion matrix"
+    )
+    yield "<h3>What refusing more, or less, would bring</h3>"
+    yield page.image(
+        charts.coverage_curve(figures["accuracy_against_coverage"], figures["known_refused"]),
+        "accuracy against coverage",
+    )
+    yield "<h3>Embeddings of the crops asked, and the class means (crosses)</h3>"
     chosen = np.linspace(0, len(identity.query.crops) - 1, _MAP_CROPS).astype(int)
     chosen = np.unique(chosen)
     query_names = identity.query.crops.names()
     solid = identity.means.owner != OUTLIERS
-    yield _image(
+    yield page.image(
         charts.embedding_map(
-            identity.query.embeddings[chosen],
+            project(identity.query.embeddings[chosen], identity.means.prototypes[solid], "pca"),
             [query_names[row] for row in chosen],
-            identity.means.prototypes[solid],
             [animals[owner] for owner in identity.means.owner[solid]],
         ),
         "embedding space",
@@ -154,12 +129,9 @@ def _identity(inputs: ReportInputs) -> Iterable[str]:
     yield "<h3>The herd: the crop nearest to each animal's mean</h3>"
     yield _herd_sheet(identity)
     yield from _mistakes(identity)
-    if "macro_f1_by_frames" in figures:
-        rows = list(figures["macro_f1_by_frames"].items())
-        yield "<h3>Macro F1 when that many frames of a session are averaged</h3>"
-        yield _table(("frames", "macro F1"), rows)
+    yield frames_table(figures)
     yield "<h3>By animal</h3>"
-    yield _table(
+    yield page.table(
         ("animal", "precision", "recall", "F1", "crops", "prototypes", "threshold"),
         [
             (
@@ -184,7 +156,7 @@ def _herd_sheet(identity: Identity) -> str:
         rows.append(own[np.argmin(distances[own, label])])
     crops = identity.gallery.crops.select(np.array(rows))
     tiles = load_images(crops, 96)
-    return _image(charts.contact_sheet(list(tiles), list(crops.names())), "the herd")
+    return page.image(pictures.contact_sheet(list(tiles), list(crops.names())), "the herd")
 
 
 def _mistakes(identity: Identity) -> Iterable[str]:
@@ -200,8 +172,8 @@ def _mistakes(identity: Identity) -> Iterable[str]:
         crops = identity.query.crops.select(np.array(rows))
         taken = [animals[np.argmin(distances[row])] for row in rows]
         captions = [f"{name} > {other}" for name, other in zip(crops.names(), taken, strict=True)]
-        sheet = charts.contact_sheet(list(load_images(crops, 96)), captions, 112, 9)
-        yield _image(sheet, "truth > answer")
+        sheet = pictures.contact_sheet(list(load_images(crops, 96)), captions, 112, 9)
+        yield page.image(sheet, "truth > answer")
 
 
 def _detection(inputs: ReportInputs) -> Iterable[str]:
@@ -210,11 +182,11 @@ def _detection(inputs: ReportInputs) -> Iterable[str]:
         return
     figures = detection.metrics
     yield f"<h2>Finding: {figures['frames']} {figures['split']} frames</h2>"
-    yield _table(
+    yield page.table(
         ("measure", "int8", "float"),
         [(name, figures[name], figures["float"][name]) for name in ("ap", "ap50", "ap75", "ar")],
     )
-    yield _table(
+    yield page.table(
         ("measure", "value"),
         [("count error, animals a frame", figures["count_error"])]
         + [
@@ -223,7 +195,7 @@ def _detection(inputs: ReportInputs) -> Iterable[str]:
         ],
     )
     history = detection.trained.history
-    yield _image(
+    yield page.image(
         charts.learning_curves(
             [row.step for row in history],
             {"loss": [row.loss for row in history]},
@@ -236,38 +208,15 @@ def _detection(inputs: ReportInputs) -> Iterable[str]:
     for index in np.linspace(0, len(detection.test) - 1, count).astype(int):
         frame = load_image(detection.test.paths[index])
         found = detection.detector.detect(frame)
-        yield _image(
-            charts.boxed(frame, found.boxes, detection.test.boxes[index]), "a frame", "jpeg"
-        )
+        yield page.image(pictures.boxed(frame, found.boxes, detection.test.boxes[index]), "a frame")
 
 
 def _clip(inputs: ReportInputs) -> Iterable[str]:
     figures = inputs.metrics["tracking"]
     yield "<h2>The clip, through the device's whole pipeline</h2>"
-    yield _table(
+    yield page.table(
         ("measure", "value"),
         [(name, value) for name, value in figures.items() if isinstance(value, int | float)],
     )
     if inputs.still is not None:
-        yield _image(charts.jpeg(charts.shrunk(inputs.still, 960)), "a frame of the clip", "jpeg")
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    cells = "".join(f"<th>{html.escape(name)}</th>" for name in head)
-    lines = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(_figure(cell))}</td>" for cell in row) + "</tr>"
-        for row in rows
-    )
-    return f"<table><tr>{cells}</tr>{lines}</table>"
-
-
-def _figure(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.3f}" if isinstance(value, float | np.floating) else str(value)
-
-
-def _image(data: bytes, alt: str, kind: str = "") -> str:
-    kind = kind or ("png" if data[:4] == b"\x89PNG" else "jpeg")
-    encoded = base64.b64encode(data).decode()
-    return f'<p><img alt="{html.escape(alt)}" src="data:image/{kind};base64,{encoded}"></p>'
+        yield page.image(pictures.jpeg(pictures.shrunk(inputs.still, 960)), "a frame of the clip")

@@ -18,6 +18,7 @@ from edge.vision.embedder import Embedder
 from edge.vision.geometry import Colour, letterbox
 from edge.vision.types import Floats
 from trainer.data.crops import CropSet, load_image
+from trainer.means.edit import usual_threshold
 from trainer.means.prototypes import (
     MeansOptions,
     outlier_prototypes,
@@ -191,40 +192,60 @@ def with_held_out(
     """Return the means with prototypes of gallery and held-out sessions together.
 
     What was held out to calibrate is worth most as a reference: other days, which the embedder was
-    not trained on. Thresholds, margin, outliers and the number of each animal's prototypes stay as
-    they were calibrated; distances only get smaller. Also returns the files that were trimmed. The
-    held-out crops say nothing any more about the means that come back.
+    not trained on. The calibration stays; distances only get smaller. Also returns the files that
+    were trimmed. The held-out crops say nothing any more about the means that come back.
     """
-    options = options or MeansOptions()
-    labels = np.concatenate(
-        [
-            _labels_among(gallery.crops, means.animals),
-            _labels_among(held_out.crops, means.animals),
-        ]
+    crops = CropSet(
+        gallery.crops.paths + held_out.crops.paths,
+        means.animals,
+        np.concatenate([_labels_among(part.crops, means.animals) for part in (gallery, held_out)]),
+        gallery.crops.sessions + held_out.crops.sessions,
     )
     embeddings = np.concatenate([gallery.embeddings, held_out.embeddings])
-    paths = gallery.crops.paths + held_out.crops.paths
-    sums, counts = np.zeros_like(means.sums), np.zeros_like(means.counts)
+    return recalibrated(means, EmbeddedCrops(crops, embeddings), options)
+
+
+def recalibrated(
+    means: ClassMeans, gallery: EmbeddedCrops, options: MeansOptions | None = None
+) -> tuple[ClassMeans, tuple[Path, ...]]:
+    """Return class means of a gallery's animals under the calibration of other means.
+
+    For a gallery that cannot calibrate itself, such as crops that the embedder was trained on,
+    which lie too near to each other. An animal that `means` knows keeps its threshold and its
+    number of prototypes; another gets the herd's usual threshold and one prototype; margin and
+    outliers prototypes stay. Also returns the files that were trimmed.
+    """
+    options = options or MeansOptions()
+    crops = gallery.crops
+    sums = np.zeros((len(crops.animals), gallery.embeddings.shape[1]), np.float64)
+    counts = np.zeros(len(crops.animals), np.int64)
+    thresholds = np.full(len(crops.animals), usual_threshold(means), np.float32)
     prototypes, owner, dropped = [], [], []
-    for label in range(len(means.animals)):
-        rows = np.flatnonzero(labels == label)
-        wanted = max(1, int((means.owner == label).sum()))
-        own, kept = robust_prototypes(embeddings[rows], wanted, options)
+    for label, animal in enumerate(crops.animals):
+        count = 1
+        if animal in means.animals:
+            place = means.animals.index(animal)
+            count = max(1, int(np.sum(means.owner == place)))
+            thresholds[label] = means.threshold[place]
+        rows = np.flatnonzero(crops.labels == label)
+        own, kept = robust_prototypes(gallery.embeddings[rows], count, options)
         prototypes.append(own)
         owner += [label] * len(own)
-        sums[label] = embeddings[rows[kept]].sum(axis=0, dtype=np.float64)
+        sums[label] = gallery.embeddings[rows[kept]].sum(axis=0, dtype=np.float64)
         counts[label] = int(kept.sum())
-        dropped += [paths[row] for row in rows[~kept]]
+        dropped += [crops.paths[row] for row in rows[~kept]]
     outliers = means.prototypes[means.owner == OUTLIERS]
     owner += [OUTLIERS] * len(outliers)
-    joined = replace(
+    remade = replace(
         means,
+        animals=crops.animals,
         prototypes=np.concatenate([*prototypes, outliers]).astype(np.float32),
         owner=np.array(owner, np.int32),
         sums=sums,
         counts=counts,
+        threshold=thresholds,
     )
-    return joined, tuple(dropped)
+    return remade, tuple(dropped)
 
 
 def _distances(embeddings: Floats, prototypes: list[Floats]) -> Floats:

@@ -5,11 +5,8 @@ import pytest
 
 from edge.errors import DataError
 from edge.identity.means import ClassMeans, MeansHeader
-from trainer.evaluate.identification import (
-    Newcomers,
-    evaluate_identification,
-    macro_f1_score,
-)
+from trainer.evaluate.identification import Newcomers, evaluate_identification
+from trainer.evaluate.measures import macro_f1_score
 
 
 def at(*degrees: float) -> np.ndarray:
@@ -124,3 +121,94 @@ def test_strangers_among_the_known_and_no_queries_are_refused() -> None:
         evaluate_identification(at(1), ["z"], herd())
     with pytest.raises(DataError, match="without a single query"):
         evaluate_identification(np.zeros((0, 2), np.float32), [], herd())
+
+
+def test_windows_are_consecutive_and_stay_within_a_session() -> None:
+    # Frames of a at 0, then five at 50 that lie nearer to b: the first window of five holds four
+    # of them (mean 40, taken for b), the second the last one; every window of ten is the whole.
+    embeddings = at(0, 50, 50, 50, 50, 50, 60)
+    tracks = ["t0"] * 6 + ["t0"]
+    metrics = evaluate_identification(embeddings, list("aaaaaab"), herd(), tracks=tracks, draws=0)
+    by_frames = metrics["macro_f1_by_frames"]
+    # One right of six: F1 2/7 for a; b is named six times, once right: 2/7.
+    assert by_frames["1"] == pytest.approx(2 / 7)
+    # Both windows wrong: 0 for a; b named three times, once right: 1/2.
+    assert by_frames["5"] == pytest.approx(1 / 4)
+    # One wrong: 0 for a; b named twice, once right: 2/3.
+    assert by_frames["10"] == by_frames["30"] == pytest.approx(1 / 3)
+
+
+def test_strangers_are_told_by_whom_they_are_taken_for() -> None:
+    metrics = evaluate_identification(
+        at(1), ["a"], herd(), unknown=at(119, 90, 120.5), unknown_animals=["y", "x", "y"]
+    )
+    assert metrics["unknown_confusion"] == {"x": {"unknown": 1}, "y": {"c": 2}}
+
+
+def test_newcomers_have_figures_of_their_own() -> None:
+    newcomers = Newcomers(
+        at(178, 182, 300),
+        ["d", "d", "e"],
+        at(181, 303, 298, 65),
+        list("deed"),
+        ["s0", "s0", "s1", "s1"],
+    )
+    metrics = evaluate_identification(at(1), ["a"], herd(), newcomers=newcomers, draws=50)
+    # d: two asked, one right, one named: 2/3. e: both right.
+    assert metrics["newcomers"]["d"]["f1"] == pytest.approx(2 / 3)
+    assert metrics["newcomers"]["e"] == {"precision": 1, "recall": 1, "f1": 1, "n": 2}
+    assert set(metrics["newcomers"]) == {"d", "e"}
+    assert metrics["newcomer_macro_f1"] == pytest.approx(5 / 6)
+    assert metrics["newcomer_refused"] == 0
+    low, high = metrics["intervals"]["newcomer_accuracy"]
+    assert low <= 0.75 <= high
+    assert low < high
+
+
+def test_figures_have_intervals_around_them() -> None:
+    rng = np.random.default_rng(0)
+    angles = np.concatenate([rng.normal(0, 25, 40), rng.normal(60, 25, 40)])
+    animals = ["a"] * 40 + ["b"] * 40
+    sessions = [f"t{row // 5}" for row in range(80)]
+    metrics = evaluate_identification(
+        at(*angles),
+        animals,
+        herd(),
+        unknown=at(*rng.normal(150, 30, 30)),
+        unknown_animals=[f"x{row // 10}" for row in range(30)],
+        tracks=sessions,
+        draws=200,
+    )
+    wanted = {"macro_f1", "accuracy", "rank1", "auroc", "oscr", "baks", "baus", "coverage"}
+    assert wanted <= set(metrics["intervals"])
+    for name in wanted:
+        low, high = metrics["intervals"][name]
+        assert low < metrics[name] < high
+    again = evaluate_identification(at(*angles), animals, herd(), tracks=sessions, draws=200)
+    once = evaluate_identification(at(*angles), animals, herd(), tracks=sessions, draws=200, seed=1)
+    assert again["intervals"] != once["intervals"]
+    assert (
+        again["intervals"]
+        == (evaluate_identification(at(*angles), animals, herd(), tracks=sessions, draws=200))[
+            "intervals"
+        ]
+    )
+
+
+def test_what_no_draw_could_change_has_no_interval() -> None:
+    alone = evaluate_identification(at(1, 2), ["a", "a"], herd(), tracks=["t", "t"])
+    assert alone["intervals"] == {}
+    # One stranger says nothing of other strangers, however many crops it has.
+    metrics = evaluate_identification(
+        at(1, 61), ["a", "b"], herd(), unknown=at(90, 91), unknown_animals=["x", "x"], tracks="st"
+    )
+    assert "accuracy" in metrics["intervals"]
+    assert not {"auroc", "oscr", "baus", "unknown_refused"} & set(metrics["intervals"])
+
+
+def test_the_true_animals_rank_is_counted() -> None:
+    # 35 degrees: b (25 away), a (35), c; asked for a, b and c.
+    metrics = evaluate_identification(at(35, 35, 35), list("abc"), herd())
+    assert list(metrics["cmc"].values())[:4] == pytest.approx([1 / 3, 2 / 3, 1, 1])
+    assert metrics["cmc"]["1"] == metrics["rank1"]
+    assert len(metrics["accuracy_against_coverage"]) >= 50
