@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ import yaml
 from edge.errors import UsageError
 from trainer.data.splits import SplitBy
 from trainer.detection.train import DetectorOptions
-from trainer.embedding.options import EmbedderOptions
+from trainer.embedding.options import EmbedderOptions, check_options
 from trainer.means.prototypes import MeansOptions
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -105,7 +106,9 @@ class Recipe(_Strict):
     def embedder_options(self, weights: Path | None) -> EmbedderOptions:
         """Return the embedder's options; weights: a local file that overrides the recipe's."""
         extra = {"weights": weights or self.weights, "seed": self.seed}
-        return _options(EmbedderOptions, self.embedder, "embedder", extra)
+        options: EmbedderOptions = _options(EmbedderOptions, self.embedder, "embedder", extra)
+        check_options(options)
+        return options
 
     def detector_options(self, weights: Path | None) -> DetectorOptions | None:
         """Return the detector's options, or None in a recipe without a detector."""
@@ -119,10 +122,16 @@ class Recipe(_Strict):
         return _options(MeansOptions, self.means, "means", {"seed": self.seed})
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read and check a recipe; UsageError names the file and the key that is wrong."""
+def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe; UsageError names the file and the key that is wrong.
+
+    changes: `key=value` each, such as `embedder.steps=20`, in place of what the file says; the
+    value is YAML.
+    """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for change in changes:
+            _change(raw, change)
         recipe = msgspec.convert(raw, type=Recipe)
         if recipe.data.herd is None and recipe.data.crops is None:
             raise UsageError("`data` needs `herd`, or `crops` (and `frames` for a detector)")
@@ -147,6 +156,20 @@ def load_recipe(path: Path) -> Recipe:
     except (msgspec.ValidationError, UsageError) as error:
         raise UsageError(f"{path}: {error}") from error
     return recipe
+
+
+def _change(raw: Any, change: str) -> None:
+    """Set one value of a recipe's nested mappings."""
+    name, equals, text = change.partition("=")
+    *parents, last = name.split(".")
+    if not equals or not all([*parents, last]):
+        raise UsageError(f"--set {change}: write key=value, such as embedder.steps=20")
+    place = raw
+    for parent in parents:
+        place = place.setdefault(parent, {}) if isinstance(place, dict) else None
+    if not isinstance(place, dict):
+        raise UsageError(f"--set {change}: there is no section {'.'.join(parents)!r} to set it in")
+    place[last] = yaml.safe_load(text)
 
 
 def _options(kind: type[Any], given: dict[str, Any], where: str, extra: dict[str, Any]) -> Any:

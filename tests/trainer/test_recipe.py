@@ -51,6 +51,13 @@ def test_weights_on_the_command_line_win(tmp_path: Path) -> None:
         ("name: r\ndata: {crops: {}}\nembedder: {step: 3}\n", "step"),
         ("name: r\ndata: {crops: {}}\nembedder: {augmentation: {flip: true}}\n", "flip"),
         ("name: r\ndata: {crops: {}}\nembedder: {steps: many}\n", "steps"),
+        ("name: r\ndata: {crops: {}}\nembedder: {losses: {hard: 1}}\n", "no loss 'hard'"),
+        ("name: r\ndata: {crops: {}}\nembedder: {losses: {softmax: -1}}\n", "weight -1"),
+        ("name: r\ndata: {crops: {}}\nembedder: {losses: {}}\n", "at least one loss"),
+        ("name: r\ndata: {crops: {}}\nembedder: {backbone: vgg}\n", "no backbone 'vgg'"),
+        ("name: r\ndata: {crops: {}}\nembedder: {head: tail}\n", "head"),
+        ("name: r\ndata: {crops: {}}\nembedder: {classes_per_batch: some}\n", "classes_per_batch"),
+        ("name: r\ndata: {crops: {split: random}}\n", "split"),
         ("name: r\ndata: {}\n", "data"),
         ("name: r\ndata: {herd: {}, crops: {}}\n", "either"),
         ("name: r\ndata: {crops: {}}\ndetector: {}\n", "data.frames"),
@@ -70,3 +77,29 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, named: str) -> None:
 def test_missing_recipe(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere\.yaml: no such recipe"):
         load_recipe(tmp_path / "nowhere.yaml")
+
+
+def test_values_are_set_from_the_command_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.yaml", "name: r\ndata: {crops: {}}\nembedder: {steps: 9}\n")
+    changes = ["embedder.steps=20", "seed=4", "means.accept=0.9", "embedder.losses={softmax: 2}"]
+    recipe = load_recipe(path, changes)
+    assert recipe.seed == 4
+    assert recipe.embedder_options(None).steps == 20
+    assert recipe.embedder_options(None).losses == {"softmax": 2}
+    assert recipe.means_options().accept == 0.9
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("steps", "write key=value"),
+        (".=1", "write key=value"),
+        ("embedder.step=2", "step"),
+        ("name.first=2", "no section 'name'"),
+        ("embedder.steps=[", "YAML"),
+    ],
+)
+def test_a_change_that_cannot_be_is_one_line(tmp_path: Path, change: str, named: str) -> None:
+    path = write(tmp_path / "r.yaml", "name: r\ndata: {crops: {}}\n")
+    with pytest.raises(UsageError, match=named):
+        load_recipe(path, [change])

@@ -19,6 +19,14 @@ def add_parser(commands: Commands) -> None:
         "--weights", type=Path, metavar="FILE", help="pretrained backbone, a local Keras file"
     )
     run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="changes",
+        metavar="KEY=VALUE",
+        help="in place of what the recipe says, such as embedder.steps=20; may be repeated",
+    )
+    run.add_argument(
         "--keep-data", action="store_true", help="keep a simulated herd's images in DIR/data"
     )
     run.add_argument(
@@ -38,7 +46,7 @@ def _run(options: argparse.Namespace) -> int:
     from trainer.recipe import load_recipe
 
     console = Console(stderr=True)
-    recipe = load_recipe(options.recipe)
+    recipe = load_recipe(options.recipe, options.changes)
     # Only now the seconds that TensorFlow takes to load: a mistyped recipe is told at once.
     from trainer.run import run_recipe
 
