@@ -15,7 +15,7 @@ from edge.errors import UsageError
 from trainer.data.splits import SplitBy
 from trainer.detection.train import DetectorOptions
 from trainer.embedding.options import EmbedderOptions, check_options
-from trainer.means.prototypes import MeansOptions
+from trainer.means.prototypes import MeansOptions, check_means_options
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
@@ -31,7 +31,8 @@ class CropsSource(_Strict):
     train: also gives the class means and, by whole sessions, `held_out` of it the validation.
     test: other sessions of the same animals. unknown: animals that are not in `train`.
     newcomer_gallery, newcomer_query: animals to enrol without training, and their other sessions;
-    without `unknown`, the queries serve as unknown animals before they are enrolled. split: by
+    without `unknown`, the queries serve as unknown animals before they are enrolled. negatives: a
+    folder of crops of no animal (half bodies, blur, other animals), to calibrate with. split: by
     what is held out: "session", "date" (in the sessions' names) or "frame". The last flatters every
     figure and is refused unless force_frame_split is set; the report then warns.
     """
@@ -41,6 +42,7 @@ class CropsSource(_Strict):
     unknown: str | None = None
     newcomer_gallery: str | None = None
     newcomer_query: str | None = None
+    negatives: str | None = None
     held_out: Share = 0.2
     split: SplitBy = "session"
     force_frame_split: bool = False
@@ -95,7 +97,7 @@ class Recipe(_Strict):
 
     name: str
     data: Data
-    seed: int = 0
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     seq: Annotated[int, msgspec.Meta(ge=0)] = 1
     weights: str | None = None
     embedder: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -119,7 +121,9 @@ class Recipe(_Strict):
 
     def means_options(self) -> MeansOptions:
         """Return how class means are made."""
-        return _options(MeansOptions, self.means, "means", {"seed": self.seed})
+        options: MeansOptions = _options(MeansOptions, self.means, "means", {"seed": self.seed})
+        check_means_options(options)
+        return options
 
 
 def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:

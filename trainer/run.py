@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import keras
 import msgspec
 import numpy as np
 import tensorflow as tf
@@ -25,17 +28,17 @@ from trainer.bundle import (
     training_record,
     write_manifest,
 )
-from trainer.clip import evaluate_clip, write_recipe_clip
+from trainer.clip import TRUTH_NAME, evaluate_clip, write_recipe_clip
 from trainer.data.crops import load_images
 from trainer.detection.train import check_detectable
 from trainer.embedding.train import LOGS_NAME, TrainedEmbedder
 from trainer.evaluate.report import ReportInputs, write_report
 from trainer.recipe import Recipe
 from trainer.run_detection import run_detection
-from trainer.run_identity import Identity, identify, learn
-from trainer.sources import CropData, TrainingData, load_data
+from trainer.run_identity import FLOAT_NAME, Identity, identify, learn
+from trainer.sources import CropData, TrainingData, digest, load_data
 from trainer.stages import Stages, spread
-from trainer.strategy import StrategyName, is_chief, make_strategy
+from trainer.strategy import StrategyName, is_chief, make_strategy, resolve_precision
 
 METRICS_NAME = "metrics.json"
 STATE_SUFFIX = ".state"
@@ -64,6 +67,12 @@ def run_recipe(
     """
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not _is_run(out))):
         raise UsageError(f"{out}: exists and is not the result of a run; choose another --out")
+    foreign = _foreign(out, recipe)
+    if foreign:
+        raise UsageError(
+            f"{out}: holds {foreign[0]!r}, which a new run would delete; move it away, or choose "
+            "another --out"
+        )
     if weights is not None and not weights.is_file():
         raise UsageError(f"{weights}: no such weights file (--weights)")
     spread_over = make_strategy(strategy)
@@ -134,7 +143,7 @@ def run_recipe(
             shutil.rmtree(work)
         if (state / LOGS_NAME).is_dir():
             shutil.copytree(state / LOGS_NAME, folder / LOGS_NAME)
-    shutil.rmtree(state, ignore_errors=True)
+    _clear(state)
     return metrics
 
 
@@ -142,6 +151,15 @@ def encode_metrics(metrics: dict[str, Any]) -> bytes:
     """Return metrics as indented JSON; what is undefined is null."""
     plain = msgspec.json.encode(metrics, enc_hook=_plain)
     return msgspec.json.format(plain, indent=1) + b"\n"
+
+
+def _clear(state: Path) -> None:
+    """Remove what trainings left in `state`, and nothing else."""
+    shutil.rmtree(state / LOGS_NAME, ignore_errors=True)
+    for path in state.glob("*.checkpoint"):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not there, or somebody else's files are
+        state.rmdir()
 
 
 def _load(
@@ -170,12 +188,15 @@ def _learn(
 
 
 def _training_key(recipe: Recipe, images: TrainingData, weights: Path | None, replicas: int) -> str:
-    """Return what a checkpoint is only good for: this training of these images, by this code."""
+    """Return what a checkpoint is good for: this training of these images by these versions."""
+    options = replace(recipe.embedder_options(weights), workers=1)
     what = {
-        "version": __version__,
-        "recipe": msgspec.to_builtins(recipe),
-        "data": images.digest,
-        "weights": sha256_file(weights) if weights else None,
+        "versions": (__version__, tf.__version__, keras.__version__),
+        "options": repr(replace(options, weights=None)),
+        "precision": resolve_precision(options.precision),
+        "fit": digest(list(images.crops.fit.paths), []),
+        "validation": digest(list(images.crops.held_out.paths), []),
+        "weights": sha256_file(weights) if weights else str(options.weights),
         "replicas": replicas,
     }
     return hashlib.sha256(msgspec.json.encode(what, order="deterministic")).hexdigest()
@@ -194,6 +215,16 @@ def _self_test_crops(crops: CropData, identity: Identity) -> Any:
     chosen = spread(len(crops.held_out), _SELF_TEST_CROPS, 0)
     options = identity.trained.options
     return load_images(crops.held_out.select(chosen), options.input_size, options.letterbox_colour)
+
+
+def _foreign(out: Path, recipe: Recipe) -> list[str]:
+    """Return the names in an older run's folder that runs do not make."""
+    own = {"bundle", METRICS_NAME, REPORT_NAME, FLOAT_NAME, LOGS_NAME, "data", TRUTH_NAME}
+    if recipe.clip is not None:
+        own.add(f"{recipe.clip.name}.mp4")
+    return (
+        sorted(path.name for path in out.iterdir() if path.name not in own) if out.exists() else []
+    )
 
 
 def _is_run(out: Path) -> bool:

@@ -113,6 +113,9 @@ def identify(
             seq=recipe.seq,
             created=created,
             options=recipe.means_options(),
+            negatives=embed_crops(embedder, crops.negatives, colour, report).embeddings
+            if crops.negatives
+            else None,
         )
         means, dropped = with_held_out(calibrated, gallery, references, recipe.means_options())
         means_report = MeansReport(dropped, means_report.prototypes, means_report.calibration)
@@ -125,7 +128,11 @@ def identify(
             enrolled = embed_gallery(embedder, crops.newcomer_gallery, colour, report)
             asked = embed_crops(embedder, crops.newcomer_query, colour, report)
             newcomers = Newcomers(
-                enrolled.embeddings, enrolled.crops.names(), asked.embeddings, asked.crops.names()
+                enrolled.embeddings,
+                enrolled.crops.names(),
+                asked.embeddings,
+                asked.crops.names(),
+                asked.crops.sessions,
             )
         images = {
             name: load_images(part, size, colour)

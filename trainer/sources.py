@@ -10,11 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from edge.errors import DataError, UsageError
+from edge.messaging.topics import check_animals
 from edge.vision.types import Floats
 from trainer.data.crops import CropSet, check_trainable, load_image, read_crops
+from trainer.data.folders import read_strangers
 from trainer.data.frames import FrameSet, read_coco
 from trainer.data.herd import HerdOptions, SessionPlan, simulate
-from trainer.data.splits import FRAME_SPLIT_WARNING, split_by_session, split_crops
+from trainer.data.splits import (
+    FRAME_SPLIT_WARNING,
+    shared_sessions,
+    split_by_session,
+    split_crops,
+)
 from trainer.progress import Report, silent
 from trainer.recipe import CropsSource, FramesSource, HerdSource, Recipe
 
@@ -32,7 +39,8 @@ class CropData:
 
     fit: to train on. herd: the animals of `fit` that the class means shall hold. held_out: other
     sessions of those. test: sessions kept aside, or None. unknown, newcomer_*: animals that are
-    not in `fit`, or None. warnings: why the figures should be read with care.
+    not in `fit`, or None. negatives: of no animal, to calibrate refusals with, or None. warnings:
+    why the figures should be read with care.
     """
 
     fit: CropSet
@@ -42,6 +50,7 @@ class CropData:
     unknown: CropSet | None = None
     newcomer_gallery: CropSet | None = None
     newcomer_query: CropSet | None = None
+    negatives: CropSet | None = None
     warnings: tuple[str, ...] = ()
 
     def all_paths(self) -> list[Path]:
@@ -53,6 +62,7 @@ class CropData:
             self.unknown,
             self.newcomer_gallery,
             self.newcomer_query,
+            self.negatives,
         )
         return [path for crops in sets if crops is not None for path in crops.paths]
 
@@ -117,7 +127,7 @@ def load_data(recipe: Recipe, data: Path | None, work: Path, report: Report) -> 
     # A broken file is told now, and not after the training.
     for path in paths:
         load_image(path)
-    return TrainingData(crops, frames, _digest(paths, frames.all_boxes() if frames else []))
+    return TrainingData(crops, frames, digest(paths, frames.all_boxes() if frames else []))
 
 
 def herd_options(recipe: Recipe) -> HerdOptions:
@@ -134,7 +144,6 @@ def _crops(source: CropsSource, data: Path, seed: int) -> CropData:
     fit, held_out = split_crops(
         train, source.held_out, seed, source.split, force=source.force_frame_split
     )
-    warnings = (FRAME_SPLIT_WARNING,) if source.split == "frame" else ()
     gallery = read_crops(data / source.newcomer_gallery) if source.newcomer_gallery else None
     query = read_crops(data / source.newcomer_query) if source.newcomer_query else None
     unknown = read_crops(data / source.unknown) if source.unknown else query
@@ -144,7 +153,29 @@ def _crops(source: CropsSource, data: Path, seed: int) -> CropData:
         strangers = sorted(set(crops.animals) - known) if crops else []
         if strangers:
             raise DataError(f"{name} animal {strangers[0]!r} has no crops to know it from")
-    return CropData(fit, fit, held_out, test, unknown, gallery, query, warnings)
+    for name, crops in (("newcomer", gallery), ("unknown", unknown)):
+        both = sorted(set(crops.animals) & set(train.animals)) if crops else []
+        if both:
+            raise DataError(f"{name} animal {both[0]!r} is among those to train on")
+    negatives = read_strangers(data / source.negatives) if source.negatives else None
+    warnings = [FRAME_SPLIT_WARNING] if source.split == "frame" else []
+    try:
+        check_animals((*train.animals, *(gallery.animals if gallery else ())))
+    except UsageError as error:
+        warnings.append(f"devices will refuse the class means: {error}")
+    if test is None:
+        warnings.append(
+            "there are no test crops: the figures come from the held-out sessions, on which the "
+            "best step, the thresholds and the numbers of prototypes were chosen"
+        )
+    for name, seen, asked in (("test", train, test), ("newcomer query", gallery, query)):
+        both = shared_sessions(seen, asked) if seen and asked else []
+        if both:
+            warnings.append(
+                f"{len(both)} sessions of the {name} crops are also on the other side ({both[0]}): "
+                "near-duplicate frames make every figure too good"
+            )
+    return CropData(fit, fit, held_out, test, unknown, gallery, query, negatives, tuple(warnings))
 
 
 def _frames(source: FramesSource, data: Path, seed: int) -> FrameData:
@@ -277,12 +308,12 @@ def _joined_frames(parts: list[FrameSet]) -> FrameSet:
     )
 
 
-def _digest(paths: list[Path], boxes: list[Floats]) -> str:
+def digest(paths: list[Path], boxes: list[Floats]) -> str:
     """Return a hash of the images (their last two folders, names and bytes) and of the boxes."""
-    digest = hashlib.sha256()
+    hashed = hashlib.sha256()
     for path in paths:
-        digest.update("/".join(path.parts[-3:]).encode() + b"\0")
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        hashed.update("/".join(path.parts[-3:]).encode() + b"\0")
+        hashed.update(hashlib.sha256(path.read_bytes()).digest())
     for rows in boxes:
-        digest.update(rows.astype("<f4").tobytes() + b"\0")
-    return digest.hexdigest()
+        hashed.update(rows.astype("<f4").tobytes() + b"\0")
+    return hashed.hexdigest()

@@ -14,6 +14,7 @@ import tensorflow as tf
 from edge.errors import UsageError
 
 StrategyName = Literal["single", "mirrored", "multiworker"]
+CHIEF = "chief"
 STRATEGIES: tuple[StrategyName, ...] = ("single", "mirrored", "multiworker")
 
 
@@ -36,16 +37,16 @@ def make_strategy(name: StrategyName) -> tf.distribute.Strategy:
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Return whether this process writes what training leaves: the only worker or the first."""
-    resolver = strategy.cluster_resolver
-    if resolver is None or not resolver.task_type:
-        return True
-    return bool(resolver.task_type == "chief" or resolver.task_id == 0)
+    return worker_number(strategy) == 0
 
 
 def worker_number(strategy: tf.distribute.Strategy) -> int:
     """Return which of the cluster's workers this process is, 0 when it is the only one."""
     resolver = strategy.cluster_resolver
-    return int(resolver.task_id or 0) if resolver is not None and resolver.task_type else 0
+    if resolver is None or not resolver.task_type or resolver.task_type == CHIEF:
+        return 0
+    # A chief, where the cluster names one, comes before the workers.
+    return int(resolver.task_id or 0) + int(CHIEF in resolver.cluster_spec().jobs)
 
 
 def local_replicas(strategy: tf.distribute.Strategy) -> list[int]:
@@ -100,5 +101,7 @@ def _check_cluster(text: str) -> None:
         count = len(config["cluster"][kind])
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"--strategy multiworker needs the cluster: {advice}") from error
+    if kind not in (CHIEF, "worker"):
+        raise UsageError(f"TF_CONFIG: a {kind} takes no part in training; {advice}")
     if not 0 <= index < count:
         raise UsageError(f"TF_CONFIG: there is no {kind} {index} among {count}; {advice}")

@@ -57,8 +57,8 @@ def test_crops_by_purpose(tmp_path: Path) -> None:
 
 def test_the_digest_tells_one_changed_byte(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    for name in ("train", "test", "new", "asked"):
-        crops(data / name, ["a", "b"], 2)
+    for name, ids in (("train", "ab"), ("test", "ab"), ("new", "cd"), ("asked", "cd")):
+        crops(data / name, list(ids), 2)
     asked = recipe(tmp_path, CROPS)
     first = load_data(asked, data, tmp_path / "work", silent).digest
     assert load_data(asked, data, tmp_path / "work", silent).digest == first
@@ -135,8 +135,48 @@ def test_one_frame_cannot_be_split() -> None:
 
 def test_a_broken_test_image_is_told_before_the_training(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    for name in ("train", "test", "new", "asked"):
-        crops(data / name, ["a", "b"], 2)
+    for name, ids in (("train", "ab"), ("test", "ab"), ("new", "cd"), ("asked", "cd")):
+        crops(data / name, list(ids), 2)
     (data / "test" / "b" / "s1_1.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"test/b/s1_1\.png"):
         load_data(recipe(tmp_path, CROPS), data, tmp_path / "work", silent)
+
+
+@pytest.mark.parametrize(
+    ("animals", "named"),
+    [
+        ({"new": ["a"]}, "newcomer animal 'a' is among those to train on"),
+        ({"new": ["b"], "asked": ["b"]}, "newcomer animal 'b' is among those to train on"),
+    ],
+)
+def test_a_newcomer_that_is_trained_on_is_told_before_the_training(
+    tmp_path: Path, animals: dict[str, list[str]], named: str
+) -> None:
+    data = tmp_path / "data"
+    usual = {"train": ["a", "b"], "test": ["b"], "new": ["c"], "asked": ["c"]} | animals
+    if "new" in animals:
+        usual["asked"] = animals["new"]
+    for name, ids in usual.items():
+        crops(data / name, ids, 3 if name == "train" else 1)
+    with pytest.raises((DataError, UsageError), match=named):
+        load_data(recipe(tmp_path, CROPS), data, tmp_path / "work", silent)
+
+
+def test_what_makes_figures_too_good_is_said(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    crops(data / "train", ["cow1", "Cow 2"])
+    loaded = load_data(
+        recipe(tmp_path, "name: r\ndata: {crops: {}}\n"), data, tmp_path / "work", silent
+    )
+    assert "devices will refuse" in loaded.crops.warnings[0]
+    assert "'Cow 2'" in loaded.crops.warnings[0]
+    assert "no test crops" in loaded.crops.warnings[1]
+    (data / "train" / "Cow 2").rename(data / "train" / "cow2")
+    crops(data / "test", ["cow1"], 1)
+    both = "name: r\ndata: {crops: {test: test}}\n"
+    loaded = load_data(recipe(tmp_path, both), data, tmp_path / "work", silent)
+    assert len(loaded.crops.warnings) == 1
+    assert "1 sessions of the test crops" in loaded.crops.warnings[0]
+    frame = "name: r\ndata: {crops: {split: frame, force_frame_split: true, test: test}}\n"
+    loaded = load_data(recipe(tmp_path, frame), data, tmp_path / "work", silent)
+    assert "at random by frame" in loaded.crops.warnings[0]

@@ -47,7 +47,6 @@ def _run(options: argparse.Namespace) -> int:
 
     console = Console(stderr=True)
     recipe = load_recipe(options.recipe, options.changes)
-    # Only now the seconds that TensorFlow takes to load: a mistyped recipe is told at once.
     from trainer.run import run_recipe
 
     def stages(title: str) -> AbstractContextManager[Report]:

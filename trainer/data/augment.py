@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import UsageError
 from edge.vision.geometry import Colour
 from edge.vision.types import Image
 
@@ -38,6 +39,21 @@ class Augmentation:
     noise_sigma: float = 8.0
     patch: float = 0.25
     patch_side: float = 0.4
+
+
+def check_augmentation(options: Augmentation) -> None:
+    """Raise UsageError for a value that no crop can be changed by."""
+    for name in ("greyscale", "blur", "noise", "patch", "brightness", "contrast", "tint", "shift"):
+        if not 0 <= getattr(options, name) <= 1:
+            raise UsageError(
+                f"augmentation: {name} must be from 0 to 1, not {getattr(options, name)}"
+            )
+    if not options.zoom >= 1:
+        raise UsageError(f"augmentation: zoom must be at least 1, not {options.zoom}")
+    if not 0.1 <= options.patch_side <= 0.9:
+        raise UsageError(f"augmentation: patch_side must be from 0.1 to 0.9: {options.patch_side}")
+    if not (options.rotation_deg >= 0 and options.noise_sigma >= 0):
+        raise UsageError("augmentation: rotation_deg and noise_sigma must not be negative")
 
 
 class Augmenter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,9 +82,17 @@ def session_of(path: Path) -> str:
     return path.stem.rpartition("_")[0] or path.stem
 
 
-def read_crops(root: Path) -> CropSet:
-    """List the crops under `root`; hidden files and files that are no images are passed over.
+def by_time(path: Path) -> tuple[str, list[tuple[bool, int, str]]]:
+    """Return a sort key: by session, then by frame, in which numbers count as numbers."""
+    parts = re.split(r"([0-9]+)", path.stem)
+    natural = [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
+    return session_of(path), natural
 
+
+def read_crops(root: Path) -> CropSet:
+    """List the crops under `root`, each animal's by session and frame.
+
+    Hidden files and files that are no images are passed over.
     Raises DataError when the folder is missing or holds no images.
     """
     if not root.is_dir():
@@ -92,7 +101,7 @@ def read_crops(root: Path) -> CropSet:
     paths: list[Path] = []
     labels: list[int] = []
     for folder in sorted(_visible(root)):
-        files = sorted(_images(folder)) if folder.is_dir() else []
+        files = sorted(_images(folder), key=by_time) if folder.is_dir() else []
         if files:
             paths.extend(files)
             labels.extend([len(animals)] * len(files))

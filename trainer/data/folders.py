@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edge.errors import DataError
-from trainer.data.crops import SUFFIXES, CropSet, read_crops, session_of
+from trainer.data.crops import SUFFIXES, CropSet, by_time, read_crops, session_of
 
 
 def read_herd(roots: Sequence[Path]) -> CropSet:
     """List the crops of several folders, each with a sub-folder per animal, in the order of time.
 
     A sub-folder of the same name is the same animal, and a session of the same name the same
-    session: so at worst too little is taken for independent, never too much. Frame numbers count as
-    numbers: 9 comes before 10. Raises DataError for a folder that holds images itself, or none.
+    session: so at worst too little is taken for independent, never too much. Raises DataError for
+    a folder that holds images itself, or none.
     """
     if len({root.resolve() for root in roots}) < len(roots):
         raise DataError("a folder of crops is named twice")
@@ -29,9 +28,9 @@ def read_herd(roots: Sequence[Path]) -> CropSet:
             )
     parts = [read_crops(root) for root in roots]
     rows = sorted(
-        (name, session, _natural(path.stem), path)
+        (name, by_time(path), path)
         for part in parts
-        for name, session, path in zip(part.names(), part.sessions, part.paths, strict=True)
+        for name, path in zip(part.names(), part.paths, strict=True)
     )
     for *_, path in rows:
         if not _is_text(str(path)):
@@ -42,7 +41,7 @@ def read_herd(roots: Sequence[Path]) -> CropSet:
         tuple(path for *_, path in rows),
         animals,
         np.array([index[name] for name, *_ in rows], np.int32),
-        tuple(session for _, session, *_ in rows),
+        tuple(session_of(path) for *_, path in rows),
     )
 
 
@@ -100,11 +99,3 @@ def _is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _natural(text: str) -> list[tuple[bool, int, str]]:
-    """Return a sort key by which numbers in a name count as numbers."""
-    return [
-        (part.isdecimal(), int(part) if part.isdecimal() else 0, part)
-        for part in re.split(r"([0-9]+)", text)
-    ]

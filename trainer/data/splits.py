@@ -37,8 +37,8 @@ def split_crops(
     if by == "date":
         days = tuple(_day_of(session) for session in crops.sessions)
         by_day = CropSet(crops.paths, crops.animals, crops.labels, days)
-        train, held_out = (_rows(crops, part) for part in split_by_session(by_day, fraction, seed))
-        return train, held_out
+        held = _choose_held_out(by_day, fraction, seed, whole_sessions=True)
+        return crops.select(~held), crops.select(held)
     if by != "frame":
         raise DataError(f"no split {by!r}; choose one of {', '.join(get_args(SplitBy))}")
     if not force:
@@ -65,6 +65,23 @@ def split_by_session(crops: CropSet, fraction: float, seed: int) -> tuple[CropSe
     nothing to hold out (folders that count each animal's own tracklets: `t0`, `t1`), a session is
     taken to be one animal's own. With one session for every animal, nothing is held out.
     """
+    held = _choose_held_out(crops, fraction, seed, whole_sessions=False)
+    return crops.select(~held), crops.select(held)
+
+
+def shared_sessions(one: CropSet, other: CropSet) -> list[str]:
+    """Return the sessions, as `<animal>/<session>`, that both have crops of."""
+    names = [
+        {f"{a}/{s}" for a, s in zip(crops.names(), crops.sessions, strict=True)}
+        for crops in (one, other)
+    ]
+    return sorted(names[0] & names[1])
+
+
+def _choose_held_out(
+    crops: CropSet, fraction: float, seed: int, *, whole_sessions: bool
+) -> NDArray[np.bool_]:
+    """Return a mask (N,). whole_sessions: a session's name is one stretch of time, for all."""
     if not 0 <= fraction < 1:
         raise ValueError(f"fraction must be in [0, 1), not {fraction}")
     held = np.zeros(len(crops), bool)
@@ -75,10 +92,12 @@ def split_by_session(crops: CropSet, fraction: float, seed: int) -> tuple[CropSe
     )[1]
     rng = np.random.default_rng(seed)
     for units, kept_share in ((shared, 0.5), (own, 0.5), (shared, 0.0), (own, 0.0)):
-        held = _hold_out(crops.labels, units.reshape(-1), fraction, kept_share, rng)
+        if whole_sessions and units is own:
+            continue
+        held = _greedy(crops.labels, units.reshape(-1), fraction, kept_share, rng)
         if held.any():
             break
-    return crops.select(~held), crops.select(held)
+    return held
 
 
 def _day_of(session: str) -> str:
@@ -91,12 +110,6 @@ def _day_of(session: str) -> str:
     raise DataError(
         f"session {session!r} names no date; a split by date needs names such as 2026-05-31-pen1"
     )
-
-
-def _rows(crops: CropSet, part: CropSet) -> CropSet:
-    """Return the crops of `part` as they are in `crops`, with their own sessions."""
-    chosen = set(part.paths)
-    return crops.select(np.array([path in chosen for path in crops.paths], bool))
 
 
 def select_sessions(crops: CropSet, globs: Sequence[str]) -> NDArray[np.bool_]:
@@ -121,7 +134,7 @@ def select_sessions(crops: CropSet, globs: Sequence[str]) -> NDArray[np.bool_]:
     return mask
 
 
-def _hold_out(
+def _greedy(
     labels: NDArray[np.int32],
     units: NDArray[np.int64],
     fraction: float,

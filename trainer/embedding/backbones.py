@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from edge.errors import UsageError
 
 IMAGENET = "imagenet"
+_IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 Weights = str | Path | None
 
 
@@ -20,7 +22,8 @@ class Backbone:
     """A feature extractor. real value of a pixel = pixel * pixel_scale + pixel_offset.
 
     tap: the layer whose output is used when nothing else is asked for. widths: whether the
-    network comes in several widths (alpha).
+    network comes in several widths (alpha). after_local_weights: what Keras does for ImageNet
+    weights that it downloads but not for those in a file.
     """
 
     name: str
@@ -29,6 +32,20 @@ class Backbone:
     pixel_scale: float
     pixel_offset: float
     widths: bool = False
+    after_local_weights: Callable[[keras.Model], None] = lambda network: None
+
+
+def _rescale_efficientnet(network: keras.Model) -> None:
+    """Divide by the deviation's root once more, as Keras does only for weights="imagenet".
+
+    See keras/src/applications/efficientnet.py: the ImageNet weights were trained with
+    (x - mean) / variance, where the Normalization layer divides by the variance's root.
+    """
+    # By kind: the second network of a process has other names.
+    layer = next(x for x in network.layers if isinstance(x, keras.layers.Normalization))
+    mean, variance, *count = layer.get_weights()
+    layer.set_weights([mean, variance * np.array(_IMAGENET_DEVIATION, variance.dtype), *count])
+    layer.finalize_state()
 
 
 # The taps are those of "Animal recognition with Siamese Networks and Mean Embeddings" (2021).
@@ -51,7 +68,14 @@ BACKBONES = {
             1 / 127.5,
             -1.0,
         ),
-        Backbone("efficientnet_b5", keras.applications.EfficientNetB5, "block3c_add", 1.0, 0.0),
+        Backbone(
+            "efficientnet_b5",
+            keras.applications.EfficientNetB5,
+            "block3c_add",
+            1.0,
+            0.0,
+            after_local_weights=_rescale_efficientnet,
+        ),
     )
 }
 
@@ -92,6 +116,8 @@ def build_features(
             else f"; is it {backbone.name} of width {alpha:g}, without its top?"
         )
         raise UsageError(f"weights {weights}: cannot be used: {reason}{advice}") from error
+    if isinstance(weights, Path):
+        backbone.after_local_weights(network)
     try:
         output = network.get_layer(tap).output
     except ValueError as error:

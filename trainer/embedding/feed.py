@@ -17,10 +17,14 @@ from trainer.embedding.options import EmbedderOptions
 
 
 class Batch(NamedTuple):
-    """images uint8 (B, S, S, 3) augmented; labels int32 (B,)."""
+    """images uint8 (B, S, S, 3) augmented; labels int32 (B,).
+
+    repeated: how many images were drawn twice, because an animal has fewer than a batch wants.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int32]
+    repeated: int
 
 
 class Feed:
@@ -28,7 +32,7 @@ class Feed:
 
     images: uint8 (N, S, S, 3), row for row with `crops`. With mirrored animals the labels
     A..2A-1 are the mirror images of 0..A-1. replica, replicas: which of several replicas' batches
-    are given. first: number of the first step. `repeated` counts images drawn twice in a batch.
+    are given. first: number of the first step.
     """
 
     def __init__(
@@ -64,29 +68,28 @@ class Feed:
         for _ in range(first * replicas):
             next(self._batches)
 
-    @property
-    def repeated(self) -> int:
-        """How many images were drawn twice in a batch because an animal has few."""
-        return self._batches.repeated
-
     def __iter__(self) -> Generator[Batch, None, None]:
         with ThreadPoolExecutor(self._workers) as pool:
             waiting: deque[Future[Batch]] = deque()
             while True:
                 while len(waiting) <= self._workers:
-                    waiting.append(pool.submit(self._make, self._number, self._next_rows()))
+                    waiting.append(pool.submit(self._make, self._number, *self._next_rows()))
                     self._number += 1
                 yield waiting.popleft().result()
 
-    def _next_rows(self) -> NDArray[np.int64]:
-        rounds = [next(self._batches) for _ in range(self._replicas)]
-        return rounds[self._replica]
+    def _next_rows(self) -> tuple[NDArray[np.int64], int]:
+        """Return this replica's next rows, and how many of them are repetitions."""
+        drawn = []
+        for _ in range(self._replicas):
+            before = self._batches.repeated
+            drawn.append((next(self._batches), self._batches.repeated - before))
+        return drawn[self._replica]
 
-    def _make(self, number: int, rows: NDArray[np.int64]) -> Batch:
+    def _make(self, number: int, rows: NDArray[np.int64], repeated: int) -> Batch:
         count = len(self._images)
         images = self._images[rows % count]
         mirrored = rows >= count
         images[mirrored] = images[mirrored, :, ::-1]
         # A generator for each batch: threads may finish in any order, and training may be resumed.
         rng = np.random.default_rng((self._seed, number, self._replica))
-        return Batch(self._augment(images, rng), self._labels[rows])
+        return Batch(self._augment(images, rng), self._labels[rows], repeated)

@@ -1,14 +1,18 @@
 """Triplet losses over a batch, the cosine softmax, and a plain classifier's.
 
 Distances are cosine distances 1 - cos, 0..2, the one metric that means and matching use too.
+Semi-hard and batch-all triplets also take Euclidean ones, as older recipes do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import tensorflow as tf
+
+Metric = Literal["cosine", "euclidean"]
+_TINY = 1e-12
 
 
 class TripletLoss(NamedTuple):
@@ -29,12 +33,20 @@ def cosine_distances(embeddings: Any) -> Any:
     return 1.0 - tf.matmul(embeddings, embeddings, transpose_b=True)
 
 
-def batch_all(embeddings: Any, labels: Any, margin: float = 0.2) -> TripletLoss:
+def euclidean_distances(embeddings: Any) -> Any:
+    """Return Euclidean distances (B, B) between unit embeddings (B, D), 0..2."""
+    # The root's slope at 0 is infinite; two copies of an image must not make gradients of it.
+    return tf.sqrt(tf.maximum(2.0 * cosine_distances(embeddings), _TINY))
+
+
+def batch_all(
+    embeddings: Any, labels: Any, margin: float = 0.2, metric: Metric = "cosine"
+) -> TripletLoss:
     """Return the mean over all triplets that violate the margin (Hermans et al. 2017, "BA != 0").
 
     embeddings: (B, D) unit. labels: (B,) int.
     """
-    distances = cosine_distances(embeddings)
+    distances = _DISTANCES[metric](embeddings)
     positives, negatives = _pairs(labels)
     valid = positives[:, :, None] & negatives[:, None, :]
     losses = tf.nn.relu(distances[:, :, None] - distances[:, None, :] + margin)
@@ -47,13 +59,15 @@ def batch_all(embeddings: Any, labels: Any, margin: float = 0.2) -> TripletLoss:
     )
 
 
-def semi_hard(embeddings: Any, labels: Any, margin: float = 0.2) -> TripletLoss:
+def semi_hard(
+    embeddings: Any, labels: Any, margin: float = 0.2, metric: Metric = "cosine"
+) -> TripletLoss:
     """Return the mean over (anchor, positive) pairs with one negative each (Schroff et al. 2015).
 
     The negative is the nearest one farther than the positive; the farthest one where none is.
     embeddings: (B, D) unit. labels: (B,) int.
     """
-    distances = cosine_distances(embeddings)
+    distances = _DISTANCES[metric](embeddings)
     positives, negatives = _pairs(labels)
     farther = negatives[:, None, :] & (distances[:, None, :] > distances[:, :, None])
     size = tf.shape(distances)[0]
@@ -90,8 +104,9 @@ def batch_hard(embeddings: Any, labels: Any) -> TripletLoss:
     )
 
 
-TRIPLET_LOSSES: dict[str, Callable[[Any, Any, float], TripletLoss]] = {
-    "batch_hard": lambda embeddings, labels, margin: batch_hard(embeddings, labels),
+_DISTANCES = {"cosine": cosine_distances, "euclidean": euclidean_distances}
+TRIPLET_LOSSES: dict[str, Callable[[Any, Any, float, Metric], TripletLoss]] = {
+    "batch_hard": lambda embeddings, labels, margin, metric: batch_hard(embeddings, labels),
     "semi_hard": semi_hard,
     "batch_all": batch_all,
 }

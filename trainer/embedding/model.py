@@ -13,7 +13,7 @@ from trainer.embedding.backbones import Backbone, Weights, build_features
 Head = Literal["pooled", "flat", "classifier"]
 HEADS: tuple[Head, ...] = ("pooled", "flat", "classifier")
 NECK = "neck"
-PROJECTION = "projection"
+EMBEDDING = "embedding"
 
 
 @keras.saving.register_keras_serializable(package="earmark")
@@ -21,8 +21,12 @@ class UnitLength(keras.layers.Layer):
     """Scales vectors (B, D) to length 1.
 
     `tf.math.l2_normalize` becomes ONE int8 `L2_NORMALIZATION` in TFLite; Keras' own
-    UnitNormalization falls apart into float pieces.
+    UnitNormalization falls apart into float pieces. Always float32: squares of half precision
+    overflow at a length of 256.
     """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**{"dtype": "float32", **arguments})
 
     def call(self, inputs: Any) -> Any:
         """Return unit vectors (B, D)."""
@@ -46,9 +50,10 @@ def build_embedder(
     """Return the network from (B, S, S, 3) float32 real pixel values to (B, D) unit vectors.
 
     dimension: D. head "pooled": average and maximum over the map side by side, one dense layer,
-    BatchNorm (the "BNNeck" of Luo et al. 2019). "flat": the 2021 article's Flatten, dropout 0.5,
-    dense 256 with ReLU, dense `dimension`. "classifier": the average over the map and a dense layer
-    with tanh, for the softmax classifier that the article compared with.
+    BatchNorm (after Luo et al. 2019, but all losses see what comes after it). "flat": the 2021
+    article's Flatten, dropout 0.5, dense 256 with ReLU, dense `dimension`. "classifier": the
+    average over the map and a dense layer with tanh, for the softmax classifier that the article
+    compared with.
     """
     features = build_features(backbone, tap, input_size, alpha, weights)
     layers = keras.layers
@@ -65,12 +70,12 @@ def build_embedder(
     else:
         raise UsageError(f"no head {head!r}; choose one of {', '.join(HEADS)}")
     activation = "tanh" if head == "classifier" else None
-    outputs = layers.Dense(dimension, activation=activation, name=PROJECTION)(outputs)
+    outputs = layers.Dense(dimension, activation=activation, name="projection")(outputs)
     if head == "pooled":
         # Spreads the embeddings from the first step on, where triplets alone draw all of them
         # together; export folds it into the dense layer.
         outputs = layers.BatchNormalization(name=NECK)(outputs)
-    return keras.Model(features.input, UnitLength(name="embedding")(outputs), name="embedder")
+    return keras.Model(features.input, UnitLength(name=EMBEDDING)(outputs), name="embedder")
 
 
 def freeze_through(model: keras.Model, last: str) -> None:

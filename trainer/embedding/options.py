@@ -7,9 +7,9 @@ from typing import Literal
 
 from edge.errors import UsageError
 from edge.vision.geometry import Colour
-from trainer.data.augment import Augmentation
+from trainer.data.augment import Augmentation, check_augmentation
 from trainer.embedding.backbones import Weights, find_backbone
-from trainer.embedding.losses import LOSSES
+from trainer.embedding.losses import LOSSES, TRIPLET_LOSSES, Metric
 from trainer.embedding.model import HEADS, Head
 
 Precision = Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
@@ -34,9 +34,10 @@ class EmbedderOptions:
     each animal in a batch.
 
     losses: names and weights of what is added up: batch_hard, semi_hard, batch_all,
-    cosine_softmax, softmax. scale, margin: of the cosine softmax. triplet_margin: of semi_hard and
-    batch_all, in cosine distance. mirrored_animals: every animal's mirror image is one more animal
-    to tell apart (coats are chiral), which doubles what there is to learn from.
+    cosine_softmax, softmax. scale, margin: of the cosine softmax. triplet_margin, triplet_metric:
+    of semi_hard and batch_all; the margin is a distance of that metric. mirrored_animals: every
+    animal's mirror image is one more animal to tell apart (coats are chiral), which doubles what
+    there is to learn from.
 
     learning_rate: the peak; it warms up, then falls as a cosine. weight_decay: decoupled (AdamW).
     evaluate_every: steps between validations and checkpoints. patience: validations in a row
@@ -63,6 +64,7 @@ class EmbedderOptions:
     scale: float = 20.0
     margin: float = 0.25
     triplet_margin: float = 0.2
+    triplet_metric: Metric = "cosine"
     mirrored_animals: bool = False
     evaluate_every: int = 100
     patience: int = 0
@@ -110,8 +112,22 @@ def check_options(options: EmbedderOptions) -> None:
             raise UsageError(f"loss {name!r} has weight {weight:g}; give more than 0 or leave it")
     if not options.losses:
         raise UsageError(f"an embedder needs at least one loss of {', '.join(LOSSES)}")
-    for name in ("input_size", "dimension", "steps", "evaluate_every", "workers"):
+    for name in (
+        "input_size",
+        "dimension",
+        "steps",
+        "evaluate_every",
+        "workers",
+        "images_per_class",
+    ):
         if getattr(options, name) < 1:
             raise UsageError(f"{name} must be at least 1, not {getattr(options, name)}")
-    if options.patience < 0:
-        raise UsageError(f"patience must not be negative: {options.patience}")
+    for name in ("learning_rate", "scale", "alpha", "reference_images"):
+        if not getattr(options, name) > 0:
+            raise UsageError(f"{name} must be more than 0, not {getattr(options, name)}")
+    for name in ("patience", "weight_decay", "margin", "triplet_margin", "seed"):
+        if not getattr(options, name) >= 0:
+            raise UsageError(f"{name} must not be negative: {getattr(options, name)}")
+    if options.images_per_class < 2 and set(options.losses) & set(TRIPLET_LOSSES):
+        raise UsageError("triplets need images_per_class of at least 2")
+    check_augmentation(options.augmentation)

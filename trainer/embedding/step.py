@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trainer.embedding.backbones import find_backbone
 from trainer.embedding.feed import Batch
 from trainer.embedding.losses import TRIPLET_LOSSES, cosine_softmax, softmax
-from trainer.embedding.model import PROJECTION, build_embedder, freeze_through, set_batchnorm
+from trainer.embedding.model import EMBEDDING, build_embedder, freeze_through, set_batchnorm
 from trainer.embedding.options import TAP, EmbedderOptions
 from trainer.strategy import dtype_policy, resolve_precision
 
@@ -49,9 +49,8 @@ class TrainingStep:
                 last = options.layer if options.freeze_through == TAP else options.freeze_through
                 freeze_through(self.model, last)
             # The vector before it is made unit long: what a plain classifier looks at.
-            self._both = keras.Model(
-                self.model.input, [self.model.output, self.model.get_layer(PROJECTION).output]
-            )
+            features = self.model.get_layer(EMBEDDING).input
+            self._both = keras.Model(self.model.input, [self.model.output, features])
             self.classes, self.bias = self._class_variables(animals)
             self._optimizer = self._make_optimizer()
             self._variables = [weight.value for weight in self.model.trainable_variables]
@@ -164,6 +163,13 @@ class TrainingStep:
             if isinstance(self._optimizer, keras.optimizers.LossScaleOptimizer):
                 target = self._optimizer.scale_loss(target)
         gradients = tape.gradient(target, self._variables)
+        replicas = self._strategy.num_replicas_in_sync
+        if replicas > 1 and isinstance(self._optimizer, keras.optimizers.LossScaleOptimizer):
+            # It looks for overflows before replicas are added up, and must find the same in all:
+            # each gets the mean, which adds up to what it would have been.
+            context = tf.distribute.get_replica_context()
+            added_up = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+            gradients = [gradient / replicas for gradient in added_up]
         self._optimizer.apply(gradients, self._variables)
         return tf.stack([loss, triplets.active, triplets.positive, triplets.negative])
 
@@ -178,14 +184,21 @@ class TrainingStep:
             elif name == "softmax":
                 part = softmax(features, labels, tf.transpose(self.classes), self.bias)
             else:
-                found = TRIPLET_LOSSES[name](embeddings, labels, options.triplet_margin)
+                found = TRIPLET_LOSSES[name](
+                    embeddings, labels, options.triplet_margin, options.triplet_metric
+                )
                 part, triplets = found.loss, triplets or found
             total += weight * part
         if triplets is None:  # nothing learns from them, but they tell how training goes
             stopped = tf.stop_gradient(embeddings)
-            triplets = TRIPLET_LOSSES["batch_hard"](stopped, labels, 0.0)
+            triplets = TRIPLET_LOSSES["batch_hard"](stopped, labels, 0.0, "cosine")
         return total, triplets
 
     def _state_variables(self) -> list[Any]:
-        keras_variables = [*self.model.weights, *self.averaged.weights, *self._optimizer.variables]
+        # `variables` are the weights and the state of dropout's generator.
+        keras_variables = [
+            *self.model.variables,
+            *self.averaged.weights,
+            *self._optimizer.variables,
+        ]
         return [*(variable.value for variable in keras_variables), self.classes, self.bias]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from edge.errors import DataError
+from edge.errors import DataError, EarmarkError
 from edge.vision.types import Floats
 from trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from trainer.data.crops import CropSet, check_trainable, load_images
@@ -61,15 +61,15 @@ class TrainedEmbedder:
     model: (B, S, S, 3) float32 real pixel values to (B, D) unit vectors. weights: where training
     started from, in words. images_seen: in all steps of all replicas. repeated_images: drawn twice
     in a batch because an animal has few.
-    resumed_at: the step that training went on from, 0 from its beginning. classifier: with the
-    loss `softmax`.
+    images_per_s: None when nothing was left to learn. resumed_at: the step that training went on
+    from, 0 from its beginning. classifier: with the loss `softmax`.
     """
 
     model: keras.Model
     options: EmbedderOptions
     history: tuple[HistoryRow, ...]
     best_step: int
-    images_per_s: float
+    images_per_s: float | None
     weights: str
     images_seen: int
     repeated_images: int = 0
@@ -129,6 +129,8 @@ def train_embedder(
     if same_everywhere(strategy, found.record["step"] if found else 0) and found:
         course.restore(found)
     resumed_at = course.step
+    if state is not None and not resumed_at and is_chief(strategy):
+        shutil.rmtree(state / LOGS_NAME, ignore_errors=True)  # of a training that is given up
     feeds = [
         Feed(train, images, options, first=course.step, replica=replica, **feed_options)
         for replica in local_replicas(strategy)
@@ -150,10 +152,10 @@ def train_embedder(
         options,
         tuple(course.history),
         course.best_step,
-        course.seen * batch / course.busy_s if course.busy_s else 0.0,
+        course.seen * batch / course.busy_s if course.busy_s else None,
         describe_weights(options.weights),
         course.step * batch,
-        sum(feed.repeated for feed in feeds),
+        course.repeated,
         resumed_at,
         course.classifier(),
     )
@@ -169,7 +171,8 @@ class _Course:
         self.best_step, self._best_f1 = 0, -1.0
         self._best: list[NDArray[Any]] = []
         self._sums, self._since = np.zeros(4), 0
-        self.seen, self.busy_s = 0, 0.0  # of this process
+        self.repeated = 0
+        self.seen, self.busy_s = 0, 0.0  # since this process began
 
     @property
     def due(self) -> bool:
@@ -191,14 +194,23 @@ class _Course:
     def learn(self, batches: Iterator[Sequence[Batch]]) -> None:
         """Take one step."""
         started = time.perf_counter()
-        self._sums += self._learn(self.step, next(batches))
+        step = next(batches)
+        self._sums += self._learn(self.step, step)
+        self.repeated += sum(batch.repeated for batch in step)
         self.busy_s += time.perf_counter() - started
         self.step += 1
         self.seen += 1
         self._since += 1
 
     def judge(self, macro_f1: float | None) -> None:
-        """Note how good the running average is now, and keep it if it is the best."""
+        """Note how good the running average is now, and keep it if it is the best.
+
+        Raises EarmarkError when the losses are no longer numbers.
+        """
+        if not np.isfinite(self._sums).all():
+            raise EarmarkError(
+                f"training diverged by step {self.step} (loss {self._sums[0]}): lower learning_rate"
+            )
         self.history.append(HistoryRow(self.step, *(self._sums / self._since).tolist(), macro_f1))
         self._sums, self._since = np.zeros(4), 0
         # Without validation the last step is the best; of equals, too.
@@ -228,6 +240,7 @@ class _Course:
             "best_step": self.best_step,
             "best_f1": self._best_f1,
             "best_arrays": len(self._best),
+            "repeated": self.repeated,
         }
         return Checkpoint([*self._best, *self._learn.state()], record)
 
@@ -237,7 +250,7 @@ class _Course:
         self._best = list(checkpoint.arrays[:count])
         self._learn.restore(checkpoint.arrays[count:])
         self.step, self.best_step = record["step"], record["best_step"]
-        self._best_f1 = record["best_f1"]
+        self._best_f1, self.repeated = record["best_f1"], record["repeated"]
         self.history = [HistoryRow(*row) for row in record["history"]]
 
     def note(self) -> str:
@@ -245,8 +258,6 @@ class _Course:
         if not self.history:
             return f"loss {self._sums[0] / max(1, self._since):.2f}"
         row = self.history[-1]
-        if not math.isfinite(row.loss):
-            return f"loss {row.loss}"
         score = "" if row.macro_f1 is None else f", validation macro F1 {row.macro_f1:.3f}"
         return f"loss {row.loss:.2f}{score}"
 

@@ -21,6 +21,8 @@ METRICS_NAME = "metrics.json"
 REPORT_NAME = "report.html"
 MAP_NAME = "map.html"
 PROJECTOR_NAME = "projector"
+_PICTURE_NAMES = ("embedding_space.png", "mean_space.png", "confusion.png", "coverage.png")
+_OWN = {METRICS_NAME, REPORT_NAME, MAP_NAME, PROJECTOR_NAME, *_PICTURE_NAMES}
 _NO_PICTURES = (
     "matplotlib is not installed, so the PNGs and the report's pictures were left out: "
     "pip install 'earmark[trainer]'"
@@ -34,6 +36,12 @@ def check_out(out: Path) -> None:
     if not ((out / METRICS_NAME).is_file() and (out / MAP_NAME).is_file()):
         raise UsageError(
             f"{out}: exists and is not the result of an evaluation; choose another --out"
+        )
+    foreign = sorted(path.name for path in out.iterdir() if path.name not in _OWN)
+    if foreign:
+        raise UsageError(
+            f"{out}: holds {foreign[0]!r}, which a new evaluation would delete; move it away, or "
+            "choose another --out"
         )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge.errors import EarmarkError
 from edge.vision.runtime import open_model, quantisation_table
-from trainer.embedding.model import PROJECTION
+from trainer.embedding.model import EMBEDDING
 from trainer.embedding.train import TrainedEmbedder
 from trainer.evaluate.measures import macro_f1_score
 from trainer.export.quantise import convert_int8
@@ -51,7 +51,7 @@ def _convert(trained: TrainedEmbedder, calibration: NDArray[np.uint8]) -> bytes:
     if trained.classifier is None:
         raise EarmarkError("no classifier was trained; add softmax to the recipe's losses")
     kernel, bias = trained.classifier.kernel, trained.classifier.bias
-    features = trained.model.get_layer(PROJECTION).output
+    features = trained.model.get_layer(EMBEDDING).input
     layer = keras.layers.Dense(kernel.shape[1], name="logits")
     model = keras.Model(trained.model.input, layer(features))
     layer.set_weights([kernel, bias])

@@ -30,6 +30,7 @@ from trainer.progress import Report, silent
 
 GALLERY_TURNS = 4
 _LEAST_GAIN = 2e-3
+_STRETCHES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,7 @@ def build_means(
     colour = options.letterbox_colour
     gallery = embed_gallery(embedder, train, colour, report)
     asked = embed_crops(embedder, held_out, colour, report) if held_out else None
+    seen_once = None if held_out else embed_crops(embedder, train, colour, report)
     strangers = embed_crops(embedder, negatives, colour, report) if negatives else None
     return means_from_embeddings(
         gallery,
@@ -120,6 +122,7 @@ def build_means(
         created=created,
         options=options,
         negatives=strangers.embeddings if strangers else None,
+        seen_once=seen_once,
     )
 
 
@@ -132,8 +135,11 @@ def means_from_embeddings(
     created: str,
     options: MeansOptions | None = None,
     negatives: Floats | None = None,
+    seen_once: EmbeddedCrops | None = None,
 ) -> tuple[ClassMeans, MeansReport]:
-    """Do what `build_means` does, from embeddings. negatives: float32 (M, D).
+    """Do what `build_means` does, from embeddings. negatives: float32 (M, D). seen_once:
+    the gallery's crops as a device sees them, to calibrate on without `held_out`; without either,
+    the gallery itself is asked, which is too kind when its embeddings are those of several turns.
 
     Raises DataError for an empty gallery or held-out crops of an animal that is not in it.
     """
@@ -155,18 +161,22 @@ def means_from_embeddings(
         chosen = _choose_counts(candidates, queries, labels)
     else:
         source = "left_out_sessions"
-        queries, labels, sessions = gallery.embeddings, crops.labels, crops.sessions
+        # A device sees a crop once, not in four turns.
+        queries = (seen_once or gallery).embeddings
+        labels, sessions = crops.labels, crops.sessions
         chosen = [0] * len(candidates)
     prototypes = [candidates[label][chosen[label]][0] for label in animals]
     distances = _distances(queries, prototypes)
     if source == "left_out_sessions":
-        distances = _leave_out(gallery, distances, options)
+        distances = _leave_out(gallery, queries, distances, options)
     outliers = np.zeros((0, queries.shape[1]), np.float32)
     refused = None
     if negatives is not None and len(negatives):
-        outliers = outlier_prototypes(negatives, queries, distances, options)
+        # What outliers prototypes are made of lies too near to them to calibrate on.
+        fitted, asked = _two_parts(negatives)
+        outliers = outlier_prototypes(fitted, queries, distances, options)
         distances = _claim(queries, distances, outliers)
-        refused = _claim(negatives, _distances(negatives, prototypes), outliers)
+        refused = _claim(asked, _distances(asked, prototypes), outliers)
     thresholds = calibrate(
         distances,
         labels,
@@ -192,7 +202,7 @@ def with_held_out(
     """Return the means with prototypes of gallery and held-out sessions together.
 
     What was held out to calibrate is worth most as a reference: other days, which the embedder was
-    not trained on. The calibration stays; distances only get smaller. Also returns the files that
+    not trained on. The calibration stays. Also returns the files that
     were trimmed. The held-out crops say nothing any more about the means that come back.
     """
     crops = CropSet(
@@ -290,8 +300,12 @@ def _macro_f1(distances: Floats, labels: NDArray[np.int32]) -> float:
     return float(np.mean(2 * right[present] / (asked + given)[present]))
 
 
-def _leave_out(gallery: EmbeddedCrops, distances: Floats, options: MeansOptions) -> Floats:
+def _leave_out(
+    gallery: EmbeddedCrops, queries: Floats, distances: Floats, options: MeansOptions
+) -> Floats:
     """Return distances (N, A) where no crop's own session helped to make its animal's prototype.
+
+    queries: the gallery's crops (N, D) as they are asked.
 
     An animal with one session is cut into two halves in time. That is kinder than a new session.
     """
@@ -308,8 +322,16 @@ def _leave_out(gallery: EmbeddedCrops, distances: Floats, options: MeansOptions)
             others = gallery.embeddings[rows[folds != fold]]
             asked = rows[folds == fold]
             prototype = robust_prototypes(others, 1, options)[0]
-            distances[asked, label] = 1 - (gallery.embeddings[asked] @ prototype.T).max(axis=1)
+            distances[asked, label] = 1 - (queries[asked] @ prototype.T).max(axis=1)
     return distances
+
+
+def _two_parts(negatives: Floats) -> tuple[Floats, Floats]:
+    """Return (to fit, to ask): alternate stretches, so that neighbouring frames stay together."""
+    if len(negatives) < 2 * _STRETCHES:
+        return negatives[:0], negatives
+    odd = np.arange(len(negatives)) * _STRETCHES // len(negatives) % 2 == 1
+    return negatives[~odd], negatives[odd]
 
 
 def _claim(embeddings: Floats, distances: Floats, outliers: Floats) -> Floats:

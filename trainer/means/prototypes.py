@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import DataError
+from edge.errors import DataError, UsageError
 from edge.vision.geometry import Colour
 from edge.vision.types import Floats
 
@@ -37,6 +37,17 @@ class MeansOptions:
     accept: float = 0.95
     letterbox_colour: Colour = (114, 114, 114)
     seed: int = 0
+
+
+def check_means_options(options: MeansOptions) -> None:
+    """Raise UsageError for a value that no class means could be made with."""
+    for name in ("trim_floor", "keep_share", "precision", "accept"):
+        if not 0 <= getattr(options, name) <= 1:
+            raise UsageError(f"means: {name} must be from 0 to 1, not {getattr(options, name)}")
+    if options.prototypes_max < 1 or options.keep_at_least < 1:
+        raise UsageError("means: prototypes_max and keep_at_least must be at least 1")
+    if options.outliers_max < 0:
+        raise UsageError(f"means: outliers_max must not be negative: {options.outliers_max}")
 
 
 def robust_prototypes(
@@ -116,6 +127,8 @@ def outlier_prototypes(
     negatives: Floats, queries: Floats, distances: Floats, options: MeansOptions
 ) -> Floats:
     """Return unit prototypes (P, D) of the negatives that claim hardly any known query."""
+    if not len(negatives) or not options.outliers_max:
+        return np.zeros((0, queries.shape[1]), np.float32)
     rng = np.random.default_rng(options.seed)
     centres = spherical_kmeans(negatives, options.outliers_max, rng)
     claimed = (1 - queries @ centres.T) < distances.min(axis=1, keepdims=True)

@@ -33,8 +33,12 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Asked:
-    """Queries as matching sees them: nearest distance (Q,), lead over the second, named right."""
+    """Queries as matching sees them, (Q,) each.
 
+    named: the nearest animal. nearest: its distance. lead: over the second. right: named rightly.
+    """
+
+    named: NDArray[np.int64]
     nearest: Floats
     lead: Floats
     right: NDArray[np.bool_]
@@ -60,7 +64,9 @@ def calibrate(
     least `precision` (strangers and negatives included), the pair with the best balance of known
     accepted and strangers refused is taken. Where no pair reaches the precision, it gives way and
     the record says so. Each animal's threshold then follows its own spread, shrunk to the herd's
-    where it has few sessions, and still takes `accept` of its own rightly named queries.
+    where it has few sessions, and still takes `accept` of its own rightly named queries; unless
+    that costs the precision, when none goes beyond the herd's. The record's figures are those of
+    the thresholds as they are returned.
     """
     animals = distances.shape[1]
     known = _ask(distances, labels)
@@ -72,17 +78,15 @@ def calibrate(
     strangers = _ask(struck if negatives is None else np.concatenate([struck, negatives]), None)
     threshold, margin = _choose(known, strangers, precision, accept)
     per_animal = _per_animal(known, labels, sessions, animals, threshold, accept)
-    named = np.argmin(distances, axis=1)
-    passed = (known.nearest <= per_animal[named]) & (known.lead >= margin)
-    taken = (strangers.nearest <= threshold) & (strangers.lead >= margin)
-    right = int((passed & known.right).sum())
+    reached = _reached(known, strangers, per_animal, margin)
+    if reached["precision"] < precision:
+        per_animal = np.minimum(per_animal, np.float32(threshold))
+        reached = _reached(known, strangers, per_animal, margin)
     record = {
         "threshold": threshold,
         "margin": margin,
         "precision_wanted": precision,
-        "precision": right / max(1, int(passed.sum() + taken.sum())),
-        "accepted": right / int(known.right.sum()),
-        "strangers_refused": float(1 - taken.mean()),
+        **reached,
         "queries": len(labels),
         "negatives": 0 if negatives is None else len(negatives),
     }
@@ -99,7 +103,23 @@ def _ask(distances: Floats, labels: NDArray[np.int32] | None) -> _Asked:
     possible = np.isfinite(nearest)
     lead = np.where(possible, second - np.where(possible, nearest, 0), -np.inf)
     right = np.zeros(len(distances), bool) if labels is None else (best == labels) & possible
-    return _Asked(nearest.astype(np.float32), lead.astype(np.float32), right)
+    return _Asked(best, nearest.astype(np.float32), lead.astype(np.float32), right)
+
+
+def _reached(
+    known: _Asked, strangers: _Asked, per_animal: Floats, margin: float
+) -> dict[str, float]:
+    """Return what thresholds (A,) and margin do to the queries, for the record."""
+    passed, taken = (
+        (asked.nearest <= per_animal[asked.named]) & (asked.lead >= margin)
+        for asked in (known, strangers)
+    )
+    right = int((passed & known.right).sum())
+    return {
+        "precision": right / max(1, int(passed.sum() + taken.sum())),
+        "accepted": right / int(known.right.sum()),
+        "strangers_refused": float(1 - taken.mean()),
+    }
 
 
 def _choose(

@@ -124,3 +124,17 @@ def test_values_that_do_not_fit_are_refused_when_made() -> None:
         replace(means(), prototypes=np.zeros(3, np.float32))
     with pytest.raises(ValueError, match="threshold must be"):
         replace(means(), threshold=np.zeros(3, np.float32))
+
+
+def test_no_flipped_byte_ends_in_anything_but_one_line(path: Path, tmp_path: Path) -> None:
+    data = path.read_bytes()
+    broken = tmp_path / "broken.npz"
+    lines = []
+    for place in range(0, len(data), 7):
+        broken.write_bytes(data[:place] + bytes([data[place] ^ 0x5A]) + data[place + 1 :])
+        try:
+            load_means(broken)
+        except BundleError as error:
+            lines.append(str(error))
+    assert len(lines) > len(data) // 7 // 2
+    assert not any("\n" in line for line in lines)

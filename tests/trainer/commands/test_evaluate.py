@@ -132,12 +132,17 @@ def test_an_older_evaluation_is_replaced_and_nothing_else(crops: Path) -> None:
     both = ("--gallery", crops / "gallery", "--query", crops / "query", "--projection", "pca")
     run(*both, "--out", crops / "out")
     before = (crops / "out" / "metrics.json").read_bytes()
-    (crops / "out" / "old").touch()
+    (crops / "out" / "coverage.png").write_bytes(b"old")
     run(*both, "--out", crops / "out")
+    assert (crops / "out" / "coverage.png").read_bytes() != b"old"
     assert (crops / "out" / "metrics.json").read_bytes() == before
     assert names(crops / "out") == FILES | PICTURES
     with pytest.raises(UsageError, match="not the result of an evaluation"):
         run(*both, "--out", crops / "query")
+    (crops / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"holds 'notes\.txt'"):
+        run(*both, "--out", crops / "out")
+    assert (crops / "out" / "notes.txt").read_text() == "mine"
 
 
 def test_what_is_wrong_with_the_folders_is_one_line_and_leaves_nothing(

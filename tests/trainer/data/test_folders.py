@@ -24,11 +24,12 @@ def test_one_folder_is_read_as_it_is(tmp_path: Path) -> None:
 
 def test_several_folders_share_animals_and_sessions(tmp_path: Path) -> None:
     one = touch(tmp_path / "a", "cow2/t0_0.jpg", "cow3/t0_0.jpg")
-    two = touch(tmp_path / "b", "cow1/t0_0.jpg", "cow2/t1_0.jpg")
+    two = touch(tmp_path / "b", "cow1/t0_10.jpg", "cow1/t0_9.jpg", "cow2/t1_0.jpg")
     crops = read_herd([one, two])
     assert crops.animals == ("cow1", "cow2", "cow3")
-    assert crops.names() == ("cow2", "cow3", "cow1", "cow2")
-    assert crops.sessions == ("t0", "t0", "t0", "t1")
+    assert crops.names() == ("cow1", "cow1", "cow2", "cow2", "cow3")
+    assert crops.sessions == ("t0", "t0", "t0", "t1", "t0")
+    assert [path.name for path in crops.paths[:2]] == ["t0_9.jpg", "t0_10.jpg"]
     with pytest.raises(DataError, match="named twice"):
         read_herd([one, two, tmp_path / "a" / ".." / "a"])
 

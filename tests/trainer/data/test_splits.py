@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from edge.errors import DataError
 from trainer.data.crops import CropSet
-from trainer.data.splits import select_sessions, split_by_session, split_crops
+from trainer.data.splits import (
+    select_sessions,
+    shared_sessions,
+    split_by_session,
+    split_crops,
+)
 
 
 def crop_set(table: dict[str, dict[str, int]]) -> CropSet:
@@ -135,3 +140,18 @@ def test_a_split_by_frame_must_be_forced() -> None:
     train, held = split_crops(crops, 0.3, seed=0, by="frame", force=True)
     assert (len(train), len(held)) == (8, 3)
     assert "b" in train.names()
+
+
+def test_a_day_is_never_on_both_sides_of_a_split_by_date() -> None:
+    # Either day is more than half of one animal's crops.
+    crops = crop_set(
+        {"a": {"2026-05-01": 6, "2026-05-02": 4}, "b": {"2026-05-01": 4, "2026-05-02": 6}}
+    )
+    train, held = split_crops(crops, 0.4, seed=0, by="date")
+    assert len(held) == 10
+    assert not set(train.sessions) & set(held.sessions)
+
+
+def test_sessions_on_both_sides_are_found() -> None:
+    one = crop_set({"a": {"s1": 2, "s2": 1}, "b": {"s1": 1}})
+    assert shared_sessions(one, crop_set({"a": {"s1": 1}, "b": {"s2": 3}})) == ["a/s1"]

@@ -77,3 +77,11 @@ def test_how_many_animals_a_batch_has(wanted: object, animals: int, expected: in
     options = replace(OPTIONS, classes_per_batch=wanted, images_per_class=3)  # type: ignore[arg-type]
     assert options.classes_in_batch(animals) == expected
     assert options.batch_size(animals) == 3 * expected
+
+
+def test_repetitions_are_counted_with_the_batches_taken(crops: CropSet, images: np.ndarray) -> None:
+    six = replace(OPTIONS, images_per_class=6)
+    for workers in (1, 3):
+        batches = list(islice(Feed(crops, images, replace(six, workers=workers)), 4))
+        # Two animals of four images each, asked for six.
+        assert [batch.repeated for batch in batches] == [4, 4, 4, 4]

@@ -13,6 +13,7 @@ from trainer.embedding.losses import (
     cosine_distances,
     cosine_softmax,
     semi_hard,
+    softmax,
 )
 
 CASES = [
@@ -109,14 +110,17 @@ def test_batch_hard_takes_farthest_positive_and_nearest_negative(
 @pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2], [0]])
 def test_a_batch_without_a_triplet_costs_nothing(name: str, labels: list[int]) -> None:
     angles = [0.0, 40.0, 80.0][: len(labels)]
-    assert values(TRIPLET_LOSSES[name](embed(angles), tf.constant(labels), 0.2))[:2] == [0, 0]
+    assert values(TRIPLET_LOSSES[name](embed(angles), tf.constant(labels), 0.2, "cosine"))[:2] == [
+        0,
+        0,
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(TRIPLET_LOSSES))
 def test_gradients_are_finite_even_between_equal_embeddings(name: str) -> None:
     embeddings = tf.Variable(embed([0, 0, 90, 90]))
     with tf.GradientTape() as tape:
-        loss = TRIPLET_LOSSES[name](embeddings, tf.constant([0, 0, 1, 1]), 0.2).loss
+        loss = TRIPLET_LOSSES[name](embeddings, tf.constant([0, 0, 1, 1]), 0.2, "cosine").loss
     gradient = tape.gradient(loss, embeddings)
     assert gradient is not None
     assert np.isfinite(gradient.numpy()).all()
@@ -129,3 +133,37 @@ def test_cosine_softmax_by_hand() -> None:
     wanted = -logits[0] + math.log(sum(math.exp(x) for x in logits))
     loss = cosine_softmax(embed([0]), tf.constant([0]), classes, scale=10.0, margin=0.2)
     assert float(loss) == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize(("angles", "labels"), CASES)
+def test_euclidean_semi_hard_by_chords(angles: list[float], labels: list[int]) -> None:
+    def chord(a: float, b: float) -> float:
+        return 2 * abs(math.sin(math.radians(a - b) / 2))
+
+    losses = []
+    for a, p in {(a, p) for a, p, _ in triplets(labels)}:
+        near = chord(angles[a], angles[p])
+        far = [chord(angles[a], angles[n]) for n in range(len(labels)) if labels[n] != labels[a]]
+        losses.append(max(0, near - min([d for d in far if d > near], default=max(far)) + 1.0))
+    loss = semi_hard(embed(angles), tf.constant(labels), 1.0, "euclidean").loss
+    assert float(loss) == pytest.approx(np.mean(losses), abs=1e-4)
+
+
+def test_two_copies_of_an_image_have_a_finite_euclidean_gradient() -> None:
+    embeddings = tf.constant(embed([10, 10, 60, 60]))
+    with tf.GradientTape() as tape:
+        tape.watch(embeddings)
+        loss = semi_hard(embeddings, tf.constant([0, 0, 1, 1]), 1.0, "euclidean").loss
+    assert np.isfinite(tape.gradient(loss, embeddings).numpy()).all()
+
+
+def test_softmax_is_the_cross_entropy_of_its_logits() -> None:
+    features = np.array([[1.0, 2.0], [0.0, -1.0]], np.float32)
+    kernel = np.array([[1.0, 0.0, -1.0], [0.5, 1.0, 0.0]], np.float32)
+    bias = np.array([0.1, 0.0, -0.2], np.float32)
+    labels = [1, 2]
+    logits = features @ kernel + bias
+    wanted = np.mean(
+        [np.log(np.exp(row).sum()) - row[label] for row, label in zip(logits, labels, strict=True)]
+    )
+    assert float(softmax(features, tf.constant(labels), kernel, bias)) == pytest.approx(wanted)

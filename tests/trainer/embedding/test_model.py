@@ -7,8 +7,19 @@ import numpy as np
 import pytest
 
 from edge.errors import UsageError
-from trainer.embedding.backbones import BACKBONES, describe_weights, find_backbone
-from trainer.embedding.model import NECK, UnitLength, build_embedder, set_batchnorm
+from trainer.embedding.backbones import (
+    BACKBONES,
+    build_features,
+    describe_weights,
+    find_backbone,
+)
+from trainer.embedding.model import (
+    NECK,
+    UnitLength,
+    build_embedder,
+    freeze_through,
+    set_batchnorm,
+)
 
 MOBILENET = find_backbone("mobilenet_v2")
 
@@ -18,7 +29,7 @@ def build(**changes: object) -> keras.Model:
     return build_embedder(MOBILENET, **(arguments | changes))
 
 
-@pytest.mark.parametrize("head", ["pooled", "flat"])
+@pytest.mark.parametrize("head", ["pooled", "flat", "classifier"])
 def test_embeddings_have_unit_length(head: str) -> None:
     model = build(head=head)
     images = np.random.default_rng(0).uniform(-1, 1, (3, 32, 32, 3)).astype(np.float32)
@@ -85,3 +96,39 @@ def test_the_start_is_told_in_words() -> None:
     assert "scratch" in describe_weights(None)
     assert describe_weights("imagenet") == "ImageNet"
     assert describe_weights(Path("/some/where/w.h5")) == "file w.h5"
+
+
+def test_a_file_of_efficientnet_weights_is_rescaled_as_downloaded_ones_are(tmp_path: Path) -> None:
+    def normalisation(network: keras.Model) -> keras.layers.Normalization:
+        return next(x for x in network.layers if isinstance(x, keras.layers.Normalization))
+
+    # The ImageNet file holds mean and deviation; Keras divides by the deviation, not its root.
+    mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    path = tmp_path / "donor.weights.h5"
+    donor = keras.applications.EfficientNetB5(
+        input_shape=(32, 32, 3), include_top=False, weights=None
+    )
+    layer = normalisation(donor)
+    layer.set_weights([mean, deviation, *layer.get_weights()[2:]])
+    donor.save_weights(path)
+    backbone = BACKBONES["efficientnet_b5"]
+    features = build_features(backbone, "block1a_project_bn", 32, 1.0, path)
+    seen = keras.Model(features.input, normalisation(features).output)
+    expected = (200 / 255 - mean) / deviation
+    pixel = seen(np.full((1, 32, 32, 3), 200, np.float32)).numpy()[0, 0, 0]
+    assert pixel == pytest.approx(expected, rel=1e-4)
+
+
+def test_layers_are_frozen_up_to_the_one_that_is_named() -> None:
+    model = build()
+    freeze_through(model, "block_1_project_BN")
+    trainable = {layer.name for layer in model.layers if layer.trainable}
+    assert "block_1_project" not in trainable
+    assert "block_2_expand" in trainable
+    assert "projection" in trainable
+
+
+def test_half_precision_does_not_overflow_in_the_unit_vector() -> None:
+    layer = UnitLength()
+    rows = np.array([[300.0, 400.0], [3e-4, 4e-4]], np.float16)
+    assert layer(rows).numpy() == pytest.approx(np.array([[0.6, 0.8]] * 2), abs=1e-2)

@@ -9,14 +9,14 @@ import keras
 import numpy as np
 import pytest
 
-from edge.errors import DataError, UsageError
+from edge.errors import DataError, EarmarkError, UsageError
 from edge.vision.embedder import Embedder
 from edge.vision.runtime import open_model
 from trainer.data.crops import CropSet, load_images, read_crops
 from trainer.data.splits import split_by_session
 from trainer.embedding.backbones import find_backbone
 from trainer.embedding.judge import nearest_mean_macro_f1
-from trainer.embedding.model import build_embedder
+from trainer.embedding.model import Head, build_embedder
 from trainer.embedding.options import EmbedderOptions
 from trainer.embedding.train import train_embedder
 from trainer.export.embedder import embedding_parity, export_embedder
@@ -132,9 +132,12 @@ def kill_at(step: int) -> Report:
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_as_if_nothing_had_been(crops: CropSet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("head", ["pooled", "flat"])  # the flat one has dropout: more state
+def test_a_killed_training_goes_on_as_if_nothing_had_been(
+    crops: CropSet, tmp_path: Path, head: Head
+) -> None:
     train, validation = split_by_session(crops, 0.3, seed=0)
-    options = replace(TINY, steps=24, evaluate_every=8)
+    options = replace(TINY, steps=24, evaluate_every=8, head=head)
     whole = train_embedder(train, validation, options, silent)
     with pytest.raises(KilledError):
         train_embedder(train, validation, options, kill_at(20), state=tmp_path, key="k")
@@ -239,3 +242,10 @@ def test_frozen_layers_do_not_change(crops: CropSet) -> None:
     assert not same("block_4_expand")
     with pytest.raises(UsageError, match="freeze_through names no layer of the backbone: 'block'"):
         train_embedder(crops, crops.select([]), replace(options, freeze_through="block"), silent)
+
+
+@pytest.mark.slow
+def test_a_training_that_diverges_says_so(crops: CropSet) -> None:
+    options = replace(TINY, steps=8, evaluate_every=2, learning_rate=1e30)
+    with pytest.raises(EarmarkError, match=r"training diverged by step .*lower learning_rate"):
+        train_embedder(crops, crops.select([]), options, silent)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.means.thresholds import calibrate
+from trainer.means.thresholds import Thresholds, calibrate
 
 
 def herd(
@@ -92,3 +92,33 @@ def test_a_single_animal_and_nothing_right() -> None:
     lost = calibrate(wrong, np.zeros(1, np.int32), ["s"])
     assert lost.record["source"] == "none"
     assert np.isfinite(lost.threshold).all()
+
+
+def test_the_record_is_about_the_thresholds_that_are_returned() -> None:
+    rng = np.random.default_rng(3)
+    labels = np.repeat(np.arange(4), 60).astype(np.int32)
+    distances = rng.uniform(0.35, 0.9, (240, 4)).astype(np.float32)
+    # Every animal has a spread of its own.
+    distances[np.arange(240), labels] = rng.uniform(0.02, 0.12, 240) * (1 + 2 * labels)
+    sessions = [f"s{n % 6}" for n in range(240)]
+    negatives = rng.uniform(0.2, 0.9, (150, 4)).astype(np.float32)
+    for precision in (0.7, 0.97):
+        result = calibrate(distances, labels, sessions, negatives=negatives, precision=precision)
+        struck = distances.copy()
+        struck[np.arange(240), labels] = np.inf
+        strangers = np.concatenate([struck, negatives])
+
+        def accepted(asked: np.ndarray, result: Thresholds = result) -> np.ndarray:
+            two = np.sort(asked, axis=1)[:, :2]
+            within = two[:, 0] <= result.threshold[asked.argmin(axis=1)]
+            return within & (two[:, 1] - two[:, 0] >= result.margin)
+
+        right = distances.argmin(axis=1) == labels
+        taken = accepted(strangers)
+        passed = accepted(distances)
+        record = result.record
+        assert record["strangers_refused"] == pytest.approx(1 - taken.mean())
+        assert record["accepted"] == pytest.approx((passed & right).sum() / right.sum())
+        assert record["precision"] == pytest.approx(
+            (passed & right).sum() / (passed.sum() + taken.sum())
+        )

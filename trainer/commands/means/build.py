@@ -85,6 +85,7 @@ def _build(options: argparse.Namespace) -> int:
         created=created,
         options=made,
         negatives=embed(bundle, negatives, "negatives").embeddings if negatives else None,
+        seen_once=None if held_out else embed(bundle, train, "crops as seen once"),
     )
     dropped, counts = report.dropped, train.counts()
     if held_out and not options.held_out_crops:
@@ -136,11 +137,19 @@ def calibration_line(record: dict[str, Any]) -> str:
 
 def _split(options: argparse.Namespace, crops: CropSet) -> tuple[CropSet, CropSet | None]:
     from edge.errors import UsageError
+    from trainer.commands.means.work import warn
     from trainer.data.folders import read_herd
-    from trainer.data.splits import split_by_session
+    from trainer.data.splits import shared_sessions, split_by_session
 
     if options.held_out_crops:
-        return crops, read_herd(options.held_out_crops)
+        held_out = read_herd(options.held_out_crops)
+        both = shared_sessions(crops, held_out)
+        if both:
+            warn(
+                f"{len(both)} sessions of --held-out-crops are also in --crops ({both[0]}): "
+                "near-duplicate frames make the calibration too kind"
+            )
+        return crops, held_out
     if options.held_out == 0:
         return crops, None
     if options.held_out == 1:
