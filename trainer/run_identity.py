@@ -23,6 +23,7 @@ from trainer.evaluate.identification import Newcomers, evaluate_identification
 from trainer.export.classifier import classifier_macro_f1
 from trainer.export.embedder import embedding_parity, export_embedder
 from trainer.means.build import (
+    GALLERY_TURNS,
     EmbeddedCrops,
     MeansReport,
     embed_crops,
@@ -30,12 +31,14 @@ from trainer.means.build import (
     means_from_embeddings,
     with_held_out,
 )
+from trainer.means.prototypes import unit_rows
 from trainer.recipe import Recipe
 from trainer.sources import CropData
 from trainer.stages import Stages, spread
 
 FLOAT_NAME = "embedder_float.tflite"
 _CALIBRATION_CROPS = 320
+_COMPARED = ("macro_f1", "accuracy", "rank1", "auroc")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,8 +143,11 @@ def identify(
                 ("herd", crops.herd),
                 ("held_out", crops.held_out),
                 ("query", query.crops),
+                ("unknown", crops.unknown),
             )
+            if part is not None
         }
+        reference = _float_figures(recipe, crops, trained, images, created)
         metrics = evaluate_identification(
             query.embeddings,
             query.crops.names(),
@@ -150,12 +156,16 @@ def identify(
             unknown_animals=unknown.crops.names() if unknown else None,
             newcomers=newcomers,
             tracks=query.crops.sessions,
-            float_macro_f1=_float_macro_f1(recipe, crops, trained, images, created),
+            float_macro_f1=reference["macro_f1"],
         )
         metrics["split"] = "test" if crops.test else "held_out"
         metrics["crops"] = len(query.crops)
         metrics["animals"] = len(means.animals)
-        metrics["parity"] = embedding_parity(trained, embedder, images["held_out"])
+        metrics["parity"] = {
+            **embedding_parity(trained, embedder, images["held_out"]),
+            "int8": {name: metrics[name] for name in _COMPARED},
+            "float": {name: reference[name] for name in _COMPARED},
+        }
         metrics["baselines"] = _baselines(
             trained, crops.herd, images["herd"], query.crops, images["query"]
         )
@@ -171,19 +181,20 @@ def identify(
     return Identity(trained, spec, embedder, means, judged, means_report, gallery, query, metrics)
 
 
-def _float_macro_f1(
+def _float_figures(
     recipe: Recipe,
     crops: CropData,
     trained: TrainedEmbedder,
     images: dict[str, NDArray[np.uint8]],
     created: str,
-) -> float:
-    """Return macro F1 of the same crops by the float model and means of its own."""
+) -> dict[str, Any]:
+    """Return the figures of the same crops by the float model and means of its own."""
 
     def gallery(part: CropSet, pictures: NDArray[np.uint8]) -> EmbeddedCrops:
-        turned = [trained.embed(np.rot90(pictures, quarter, (1, 2))) for quarter in range(4)]
-        mean = np.mean(turned, axis=0)
-        return EmbeddedCrops(part, mean / np.linalg.norm(mean, axis=1, keepdims=True))
+        turned = [
+            trained.embed(np.rot90(pictures, quarter, (1, 2))) for quarter in range(GALLERY_TURNS)
+        ]
+        return EmbeddedCrops(part, unit_rows(np.mean(turned, axis=0)))
 
     herd = gallery(crops.herd, images["herd"])
     options = recipe.means_options()
@@ -198,8 +209,12 @@ def _float_macro_f1(
     asked = crops.test or crops.held_out
     if crops.test is not None:
         means, _ = with_held_out(means, herd, gallery(crops.held_out, images["held_out"]), options)
-    figures = evaluate_identification(trained.embed(images["query"]), asked.names(), means)
-    return float(figures["macro_f1"])
+    return evaluate_identification(
+        trained.embed(images["query"]),
+        asked.names(),
+        means,
+        unknown=trained.embed(images["unknown"]) if crops.unknown else None,
+    )
 
 
 def _baselines(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge.errors import UsageError
 from edge.vision.geometry import Colour
-from edge.vision.types import Image
+from edge.vision.types import Floats, Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class Augmentation:
     """How far a crop may be changed.
 
     rotation_deg: angle, drawn from +-. zoom: factor, drawn log-uniformly from 1/zoom..zoom.
+    stretch: along an axis at any angle, and its inverse across, drawn log-uniformly likewise.
+    hue_deg: turn of all hues, drawn from +-. saturation: factor, drawn log-uniformly likewise.
     shift: of the side, +-. brightness: of full scale, +-. contrast: factor 1 +-. tint: factor
     1 +- for each channel. greyscale, blur, noise, patch: probabilities of a night camera's grey,
     a blurred crop, sensor noise (sigma in grey levels) and an occluding patch of up to
@@ -29,10 +31,13 @@ class Augmentation:
 
     rotation_deg: float = 180.0
     zoom: float = 1.25
+    stretch: float = 1.0
     shift: float = 0.08
     brightness: float = 0.18
     contrast: float = 0.25
     tint: float = 0.08
+    hue_deg: float = 0.0
+    saturation: float = 1.0
     greyscale: float = 0.12
     blur: float = 0.15
     noise: float = 0.15
@@ -48,12 +53,16 @@ def check_augmentation(options: Augmentation) -> None:
             raise UsageError(
                 f"augmentation: {name} must be from 0 to 1, not {getattr(options, name)}"
             )
-    if not options.zoom >= 1:
-        raise UsageError(f"augmentation: zoom must be at least 1, not {options.zoom}")
+    for name in ("zoom", "stretch", "saturation"):
+        if not getattr(options, name) >= 1:
+            raise UsageError(
+                f"augmentation: {name} must be at least 1, not {getattr(options, name)}"
+            )
     if not 0.1 <= options.patch_side <= 0.9:
         raise UsageError(f"augmentation: patch_side must be from 0.1 to 0.9: {options.patch_side}")
-    if not (options.rotation_deg >= 0 and options.noise_sigma >= 0):
-        raise UsageError("augmentation: rotation_deg and noise_sigma must not be negative")
+    for name in ("rotation_deg", "hue_deg", "noise_sigma"):
+        if not getattr(options, name) >= 0:
+            raise UsageError(f"augmentation: {name} must not be negative")
 
 
 class Augmenter:
@@ -88,6 +97,8 @@ class Augmenter:
     def _change(self, image: Image, rng: np.random.Generator) -> Image:
         options = self._options
         chances = rng.random(4)
+        if options.hue_deg or options.saturation > 1:
+            image = self._colour(image, rng)
         image = self._light(image, rng)
         if chances[0] < options.greyscale:
             image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
@@ -101,6 +112,18 @@ class Augmenter:
         if chances[3] < options.patch:
             image = self._occlude(image, rng)
         return np.asarray(image, np.uint8)
+
+    def _colour(self, image: Image, rng: np.random.Generator) -> Image:
+        options = self._options
+        # OpenCV's hues of bytes go from 0 to 179.
+        turn = round(rng.uniform(-options.hue_deg, options.hue_deg) / 2)
+        factor = options.saturation ** rng.uniform(-1, 1)
+        levels = np.arange(256)
+        table = np.stack(
+            [(levels + turn) % 180, np.clip(levels * factor, 0, 255), levels], axis=-1
+        ).astype(np.uint8)
+        hsv = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), table[None])
+        return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.uint8)
 
     def _light(self, image: Image, rng: np.random.Generator) -> Image:
         options = self._options
@@ -116,6 +139,8 @@ class Augmenter:
         zoom = options.zoom ** rng.uniform(-1, 1)
         centre = ((size - 1) / 2, (size - 1) / 2)
         matrix = cv2.getRotationMatrix2D(centre, angle, zoom)
+        if options.stretch > 1:
+            matrix = _stretched(matrix, centre, options.stretch ** rng.uniform(-1, 1), rng)
         matrix[:, 2] += size * rng.uniform(-options.shift, options.shift, 2)
         return np.asarray(
             cv2.warpAffine(
@@ -135,3 +160,15 @@ class Augmenter:
         y, x = rng.integers(0, size - height), rng.integers(0, size - width)
         image[y : y + height, x : x + width] = rng.integers(0, 256, 3)
         return image
+
+
+def _stretched(
+    matrix: Floats, centre: tuple[float, float], factor: float, rng: np.random.Generator
+) -> Floats:
+    """Return an affine matrix (2, 3) that stretches about `centre` before it does what it did."""
+    angle = rng.uniform(0, np.pi)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    linear = turn @ np.diag([factor, 1 / factor]) @ turn.T
+    moved = np.array(centre) - linear @ np.array(centre)
+    first = np.vstack([np.column_stack([linear, moved]), [0, 0, 1]])
+    return np.asarray(matrix @ first)

@@ -147,6 +147,8 @@ class TrainingStep:
         strategy = self._strategy
         figures = strategy.run(self._learn, args=(images, labels))
         for mean, now in zip(self.averaged.weights, self.model.weights, strict=True):
+            if not tf.as_dtype(mean.dtype).is_floating:
+                continue  # a normalisation layer's count of what it was adapted to
             mean.value.assign_sub((1 - decay) * (mean.value - now.value))
         return strategy.reduce(tf.distribute.ReduceOp.MEAN, figures, axis=None)
 

@@ -87,7 +87,7 @@ def identification_page(
         '<p><a href="map.html">Interactive map of the embedding space</a></p>',
         "<h2>Figures</h2>",
         measures_table(figures),
-        *_parity(figures),
+        *parity_table(figures),
         "<h3>Rank of the true animal (CMC)</h3>",
         page.table(
             ("among the first", *figures["cmc"]),
@@ -114,7 +114,8 @@ def _setting(figures: Mapping[str, Any]) -> str:
     return f"int8 model through the device's own code; class means {source}. {sets}."
 
 
-def _parity(figures: Mapping[str, Any]) -> Iterable[str]:
+def parity_table(figures: Mapping[str, Any]) -> Iterable[str]:
+    """Yield what int8 costs: figures of both models side by side, and how alike they embed."""
     parity = figures.get("parity")
     if parity is None:
         return

@@ -18,7 +18,7 @@ from edge.vision.types import Image
 from trainer import pictures
 from trainer.data.crops import load_image, load_images
 from trainer.evaluate import charts, page
-from trainer.evaluate.identification_report import frames_table, measures_table
+from trainer.evaluate.identification_report import frames_table, measures_table, parity_table
 from trainer.evaluate.projection import project
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ def _head(inputs: ReportInputs) -> str:
     return (
         f"<h1>{html.escape(inputs.recipe.name)}</h1><p class=note>made {inputs.created} in "
         f"{minutes:.1f} minutes; backbone from {html.escape(identification['weights'])}; "
-        f"all figures on the split <b>{identification['split']}</b></p>" + page.cards(figures)
+        f"all figures on the split <b>{identification['split']}</b></p>"
+        + page.warnings(identification["warnings"])
+        + page.cards(figures)
     )
 
 
@@ -83,13 +85,17 @@ def _identity(inputs: ReportInputs) -> Iterable[str]:
     animals = identity.means.animals
     yield f"<h2>Naming: {len(animals)} animals, {figures['crops']} {figures['split']} crops</h2>"
     yield measures_table(figures)
-    parity, poor = figures["parity"], figures["baselines"]
+    yield from parity_table(figures)
+    poor = figures["baselines"]
     yield (
-        "<p>The int8 model stays at cosine "
-        f"{parity['cosine_mean']:.4f} (mean; {parity['cosine_p05']:.4f} at the 5th percentile) to "
-        "the float one on held-out crops. On the same crops an untrained network reaches macro F1 "
+        "<p>On the same crops an untrained network reaches macro F1 "
         f"{poor['untrained_macro_f1']:.3f} and colour histograms {poor['colour_macro_f1']:.3f}.</p>"
     )
+    if figures["classifier_macro_f1"] is not None:
+        yield (
+            "<p>The largest logit of the int8 softmax classifier reaches "
+            f"{figures['classifier_macro_f1']:.3f}.</p>"
+        )
     yield page.image(
         charts.learning_curves(
             [row.step for row in history],
@@ -162,7 +168,7 @@ def _herd_sheet(identity: Identity) -> str:
 def _mistakes(identity: Identity) -> Iterable[str]:
     """Show the crops that lie nearest to another animal, worst first."""
     animals = identity.means.animals
-    distances = distances_to_animals(identity.query.embeddings, identity.means)
+    distances = distances_to_animals(identity.query.embeddings, identity.judged)
     labels = np.array([animals.index(name) for name in identity.query.crops.names()])
     own = distances[np.arange(len(labels)), labels]
     lead = own - distances.min(axis=1)

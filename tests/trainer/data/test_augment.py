@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
-from trainer.data.augment import Augmentation, Augmenter
+from edge.errors import UsageError
+from trainer.data.augment import Augmentation, Augmenter, check_augmentation
 
 STILL = Augmentation(
     rotation_deg=0,
     zoom=1,
+    stretch=1,
+    hue_deg=0,
+    saturation=1,
     shift=0,
     brightness=0,
     contrast=0,
@@ -58,7 +63,7 @@ def test_no_image_is_ever_mirrored() -> None:
     image = np.zeros((61, 61, 3), np.uint8)
     for (y, x), channel in (((18, 30), 0), ((40, 20), 1), ((40, 40), 2)):
         image[y - 4 : y + 5, x - 4 : x + 5, channel] = 255
-    options = only(rotation_deg=180, zoom=1.2, shift=0.05)
+    options = only(rotation_deg=180, zoom=1.2, stretch=1.2, shift=0.05)
     for changed in Augmenter(61, 0, (0, 0, 0), options)(
         np.stack([image] * 50), np.random.default_rng(0)
     ):
@@ -94,3 +99,53 @@ def test_brightness_moves_the_mean_within_its_limits() -> None:
     assert means.min() >= 128 - 52
     assert means.max() <= 128 + 52
     assert means.max() - means.min() > 40
+
+
+def test_a_stretch_keeps_area_and_makes_a_disc_an_ellipse() -> None:
+    image = np.zeros((101, 101, 3), np.uint8)
+    cv2.circle(image, (50, 50), 25, (255, 255, 255), -1)
+    changed = Augmenter(101, 0, (0, 0, 0), only(stretch=1.5))(
+        np.stack([image] * 40), np.random.default_rng(0)
+    )
+    area = float((image[..., 0] > 127).sum())
+    longest, angles = [], []
+    for each in changed[..., 0] > 127:
+        assert each.sum() == pytest.approx(area, rel=0.04)
+        points = np.argwhere(each) - 50.0
+        sizes, axes = np.linalg.eigh(points.T @ points)
+        longest.append(np.sqrt(np.sqrt(sizes[1] / sizes[0])))
+        angles.append(np.arctan2(axes[0, 1], axes[1, 1]) % np.pi)
+    assert max(longest) == pytest.approx(1.5, abs=0.08)
+    assert min(longest) < 1.1
+    assert np.ptp(angles) > 2
+
+
+def test_hue_turns_colours_and_leaves_grey_alone() -> None:
+    grey = np.full((4, 8, 8, 3), 90, np.uint8)
+    rng = np.random.default_rng(0)
+    assert (Augmenter(8, 0, options=only(hue_deg=40, saturation=2))(grey, rng) == 90).all()
+    red = np.zeros((60, 8, 8, 3), np.uint8)
+    red[..., 0] = 200
+    turned = Augmenter(8, 0, options=only(hue_deg=40))(red, rng)[:, 0, 0]
+    assert (turned[:, 0] == 200).all()
+    # 40 of the 60 degrees from red to yellow, or to magenta.
+    assert turned[:, 1].max() == pytest.approx(200 * 40 / 60, abs=8)
+    assert turned[:, 2].max() == pytest.approx(200 * 40 / 60, abs=8)
+
+
+def test_saturation_pales_and_deepens() -> None:
+    pink = np.full((60, 8, 8, 3), (200, 150, 150), np.uint8)
+    changed = Augmenter(8, 0, options=only(saturation=2))(pink, np.random.default_rng(0))[:, 0, 0]
+    assert (changed[:, 0] == 200).all()
+    assert changed[:, 1].min() == pytest.approx(100, abs=4)
+    assert changed[:, 1].max() == pytest.approx(175, abs=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("zoom", 0.5), ("stretch", 0), ("patch", 1.5), ("patch_side", 2), ("hue_deg", -1)],
+)
+def test_a_change_that_cannot_be_is_refused(name: str, value: float) -> None:
+    check_augmentation(Augmentation())
+    with pytest.raises(UsageError, match=name):
+        check_augmentation(Augmentation(**{name: value}))

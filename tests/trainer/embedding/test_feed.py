@@ -12,7 +12,18 @@ from trainer.data.crops import CropSet
 from trainer.embedding.feed import Feed
 from trainer.embedding.options import EmbedderOptions
 
-STILL = Augmentation(0, 1, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0.4)
+STILL = Augmentation(
+    rotation_deg=0,
+    zoom=1,
+    shift=0,
+    brightness=0,
+    contrast=0,
+    tint=0,
+    greyscale=0,
+    blur=0,
+    noise=0,
+    patch=0,
+)
 OPTIONS = EmbedderOptions(
     input_size=16, classes_per_batch=2, images_per_class=2, seed=5, augmentation=Augmentation()
 )
