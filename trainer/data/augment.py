@@ -98,7 +98,7 @@ class Augmenter:
         options = self._options
         chances = rng.random(4)
         if options.hue_deg or options.saturation > 1:
-            image = self._colour(image, rng)
+            image = self._recolour(image, rng)
         image = self._light(image, rng)
         if chances[0] < options.greyscale:
             image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
@@ -113,7 +113,7 @@ class Augmenter:
             image = self._occlude(image, rng)
         return np.asarray(image, np.uint8)
 
-    def _colour(self, image: Image, rng: np.random.Generator) -> Image:
+    def _recolour(self, image: Image, rng: np.random.Generator) -> Image:
         options = self._options
         # OpenCV's hues of bytes go from 0 to 179.
         turn = round(rng.uniform(-options.hue_deg, options.hue_deg) / 2)
