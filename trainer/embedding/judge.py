@@ -10,6 +10,7 @@ from edge.vision.types import Floats
 from trainer.data.crops import CropSet, load_images
 from trainer.embedding.backbones import Backbone, find_backbone
 from trainer.embedding.options import EmbedderOptions
+from trainer.evaluate.measures import macro_f1_score
 
 _BATCH = 64
 
@@ -36,11 +37,7 @@ def nearest_mean_macro_f1(
     means = np.stack([references[labels == animal].mean(axis=0) for animal in animals])
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
     named = animals[np.argmax(queries @ means.T, axis=1)]
-    scores = []
-    for animal in np.unique(truth):
-        right = np.sum((named == animal) & (truth == animal))
-        scores.append(2 * right / (np.sum(named == animal) + np.sum(truth == animal)))
-    return float(np.mean(scores))
+    return macro_f1_score(truth, named)
 
 
 class Judge:

@@ -18,6 +18,7 @@ from edge.vision.embedder import Embedder
 from edge.vision.geometry import Colour, letterbox
 from edge.vision.types import Floats
 from trainer.data.crops import CropSet, load_image
+from trainer.evaluate.measures import macro_f1_score
 from trainer.means.edit import usual_threshold
 from trainer.means.prototypes import (
     MeansOptions,
@@ -280,24 +281,15 @@ def _choose_counts(
     """Return for each animal which candidate to take: more prototypes only for a better F1."""
     distances = _distances(queries, [own[0][0] for own in candidates])
     chosen = [0] * len(candidates)
-    best = _macro_f1(distances, labels)
+    best = macro_f1_score(labels, np.argmin(distances, axis=1))
     for label, own in enumerate(candidates):
         for index in range(1, len(own)):
             trial = distances.copy()
             trial[:, label] = 1 - (queries @ own[index][0].T).max(axis=1)
-            score = _macro_f1(trial, labels)
+            score = macro_f1_score(labels, np.argmin(trial, axis=1))
             if score >= best + _LEAST_GAIN:
                 best, distances, chosen[label] = score, trial, index
     return chosen
-
-
-def _macro_f1(distances: Floats, labels: NDArray[np.int32]) -> float:
-    animals = distances.shape[1]
-    named = np.argmin(distances, axis=1)
-    right = np.bincount(labels[named == labels], minlength=animals)
-    asked, given = np.bincount(labels, minlength=animals), np.bincount(named, minlength=animals)
-    present = asked > 0
-    return float(np.mean(2 * right[present] / (asked + given)[present]))
 
 
 def _leave_out(

@@ -16,10 +16,10 @@ from edge.errors import DataError, UsageError
 from edge.identity.means import OUTLIERS, ClassMeans
 from edge.vision.types import Floats
 from trainer.means.prototypes import MeansOptions, robust_prototypes
+from trainer.means.thresholds import UNCALIBRATED
 
 # What an animal keeps when several become one; as many as building gives it.
 _PROTOTYPES_MAX = 3
-_UNCALIBRATED = 0.5
 
 
 def usual_threshold(means: ClassMeans) -> float:
@@ -27,7 +27,7 @@ def usual_threshold(means: ClassMeans) -> float:
     usual = means.header.calibration.get("threshold")
     if isinstance(usual, int | float):
         return float(usual)
-    return float(np.median(means.threshold)) if len(means.threshold) else _UNCALIBRATED
+    return float(np.median(means.threshold)) if len(means.threshold) else UNCALIBRATED
 
 
 def check_absent(means: ClassMeans, animals: Sequence[str]) -> None:

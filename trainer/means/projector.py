@@ -21,7 +21,6 @@ from edge.identity.means import ClassMeans, MeansHeader
 VECTORS_NAME = "vecs.tsv"
 META_NAME = "meta.tsv"
 # Accepted as "not this animal" where nobody calibrated anything.
-UNCALIBRATED = 0.5
 _SEPARATORS = "\t\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 
 

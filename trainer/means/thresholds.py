@@ -16,7 +16,7 @@ _HERD_SESSIONS = 4
 _SPREAD_LIMITS = (0.7, 1.5)
 _MARGINS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12)
 _CANDIDATES = 400
-_UNCALIBRATED = 0.5
+UNCALIBRATED = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,8 +71,8 @@ def calibrate(
     animals = distances.shape[1]
     known = _ask(distances, labels)
     if not known.right.any():
-        record = {"source": "none", "threshold": _UNCALIBRATED, "margin": 0.0}
-        return Thresholds(np.full(animals, _UNCALIBRATED, np.float32), 0.0, record)
+        record = {"source": "none", "threshold": UNCALIBRATED, "margin": 0.0}
+        return Thresholds(np.full(animals, UNCALIBRATED, np.float32), 0.0, record)
     struck = distances.copy()
     struck[np.arange(len(labels)), labels] = np.inf
     strangers = _ask(struck if negatives is None else np.concatenate([struck, negatives]), None)
