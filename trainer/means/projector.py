@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edge.errors import DataError, UsageError
 from edge.files import write_atomically
 from edge.identity.means import ClassMeans, MeansHeader
+from trainer.means.thresholds import UNCALIBRATED
 
 VECTORS_NAME = "vecs.tsv"
 META_NAME = "meta.tsv"
