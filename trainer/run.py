@@ -31,11 +31,11 @@ from trainer.bundle import (
 from trainer.clip import TRUTH_NAME, evaluate_clip, write_recipe_clip
 from trainer.data.crops import load_images
 from trainer.detection.train import check_detectable
-from trainer.embedding.train import LOGS_NAME, TrainedEmbedder
+from trainer.embedding.train import LOGS_NAME
 from trainer.evaluate.report import ReportInputs, write_report
 from trainer.recipe import Recipe
 from trainer.run_detection import run_detection
-from trainer.run_identity import FLOAT_NAME, Identity, identify, learn
+from trainer.run_identity import FLOAT_NAME, Identity, Learned, identify, learn
 from trainer.sources import CropData, TrainingData, digest, load_data
 from trainer.stages import Stages, spread
 from trainer.strategy import StrategyName, is_chief, make_strategy, resolve_precision
@@ -89,8 +89,8 @@ def run_recipe(
         bundle.mkdir()
         work = folder / "data"
         images = _load(recipe, data, weights, work, stages)
-        trained = _learn(recipe, images, weights, stages, state, spread_over)
-        identity = identify(recipe, images.crops, trained, folder, created, stages)
+        learned = _learn(recipe, images, weights, stages, state, spread_over)
+        identity = identify(recipe, images.crops, learned, folder, created, stages)
         detection = None
         if images.frames is not None:
             detection = run_detection(recipe, images.frames, weights, bundle, stages)
@@ -99,9 +99,10 @@ def run_recipe(
         metrics: dict[str, Any] = {
             "recipe": recipe.name,
             "train_s": 0.0,
-            "images_per_s": trained.images_per_s,
-            "images_seen": trained.images_seen,
-            "resumed_at": trained.resumed_at,
+            "images_per_s": learned.first.images_per_s,
+            "images_seen": learned.first.images_seen
+            + (learned.final.images_seen if learned.final is not learned.first else 0),
+            "resumed_at": learned.first.resumed_at,
             "identification": identity.metrics,
             "detection": detection.metrics if detection else None,
             "tracking": None,
@@ -182,7 +183,7 @@ def _learn(
     stages: Stages,
     state: Path,
     strategy: tf.distribute.Strategy,
-) -> TrainedEmbedder:
+) -> Learned:
     key = _training_key(recipe, images, weights, strategy.num_replicas_in_sync)
     return learn(recipe, images.crops, weights, stages, state=state, key=key, strategy=strategy)
 
@@ -213,7 +214,7 @@ def _summary(metrics: dict[str, Any]) -> dict[str, Any]:
 
 def _self_test_crops(crops: CropData, identity: Identity) -> Any:
     chosen = spread(len(crops.held_out), _SELF_TEST_CROPS, 0)
-    options = identity.trained.options
+    options = identity.learned.final.options
     return load_images(crops.held_out.select(chosen), options.input_size, options.letterbox_colour)
 
 

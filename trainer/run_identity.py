@@ -15,9 +15,9 @@ from edge.release.bundle import EMBEDDER_NAME
 from edge.release.manifest import EmbedderSpec
 from edge.vision.embedder import Embedder
 from edge.vision.runtime import open_model
-from trainer.data.crops import CropSet, load_images
+from trainer.data.crops import CropSet, joined, load_images
 from trainer.embedding.judge import nearest_mean_macro_f1
-from trainer.embedding.train import TrainedEmbedder, train_embedder
+from trainer.embedding.train import TrainedEmbedder, refit, train_embedder
 from trainer.evaluate.baselines import colour_features, untrained_embedder
 from trainer.evaluate.identification import Newcomers, evaluate_identification
 from trainer.export.classifier import classifier_macro_f1
@@ -29,9 +29,9 @@ from trainer.means.build import (
     embed_crops,
     embed_gallery,
     means_from_embeddings,
-    with_held_out,
+    recalibrated,
 )
-from trainer.means.prototypes import unit_rows
+from trainer.means.prototypes import MeansOptions, unit_rows
 from trainer.recipe import Recipe
 from trainer.sources import CropData
 from trainer.stages import Stages, spread
@@ -42,6 +42,17 @@ _COMPARED = ("macro_f1", "accuracy", "rank1", "auroc")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Learned:
+    """first: trained without the held-out crops, to calibrate on. final: what the bundle gets.
+
+    They are the same without a refit.
+    """
+
+    first: TrainedEmbedder
+    final: TrainedEmbedder
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Identity:
     """The embedder's side of a run: int8 model, class means, figures, and what the report shows.
 
@@ -49,7 +60,7 @@ class Identity:
     they lack the held-out sessions, on which they are asked.
     """
 
-    trained: TrainedEmbedder
+    learned: Learned
     spec: EmbedderSpec
     embedder: Embedder
     means: ClassMeans
@@ -58,6 +69,15 @@ class Identity:
     gallery: EmbeddedCrops
     query: EmbeddedCrops
     metrics: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Converted:
+    """A trained embedder and its int8 form."""
+
+    trained: TrainedEmbedder
+    spec: EmbedderSpec
+    embedder: Embedder
 
 
 def learn(
@@ -69,73 +89,86 @@ def learn(
     state: Path,
     key: str,
     strategy: tf.distribute.Strategy,
-) -> TrainedEmbedder:
+) -> Learned:
     """Train the recipe's embedder, or go on with a training that `state` holds under `key`."""
+    options = recipe.embedder_options(weights)
     with stages("training embedder") as report:
-        return train_embedder(
+        trained = train_embedder(
             crops.fit,
             crops.held_out,
-            recipe.embedder_options(weights),
+            options,
             report,
             state=state,
             key=key,
             strategy=strategy,
         )
+    if not options.refit_steps:
+        return Learned(trained, trained)
+    with stages("refit on all crops") as report:
+        everything = joined([crops.fit, crops.held_out])
+        refitted = refit(
+            trained, everything, report, state=state, key=f"{key} refit", strategy=strategy
+        )
+    return Learned(trained, refitted)
 
 
 def identify(
-    recipe: Recipe,
-    crops: CropData,
-    trained: TrainedEmbedder,
-    folder: Path,
-    created: str,
-    stages: Stages,
+    recipe: Recipe, crops: CropData, learned: Learned, folder: Path, created: str, stages: Stages
 ) -> Identity:
-    """Put a trained embedder's int8 form into `folder/bundle`, make class means, measure both.
+    """Put the final embedder's int8 form into `folder/bundle`, make class means, measure both.
 
     The float twin goes to `folder` itself: devices have no use for it.
     """
-    options = trained.options
+    options = learned.final.options
     size, colour = options.input_size, options.letterbox_colour
-    path = folder / "bundle" / EMBEDDER_NAME
+    means_options = recipe.means_options()
     with stages("embedder to int8") as report:
         chosen = spread(len(crops.fit), _CALIBRATION_CROPS, recipe.seed)
         calibration = load_images(crops.fit.select(chosen), size, colour)
-        spec = export_embedder(trained, calibration, path)
-        export_embedder(trained, calibration, folder / FLOAT_NAME, quantise=False)
-        embedder = Embedder(open_model(path), spec)
+        final = _convert(learned.final, calibration, folder / "bundle" / EMBEDDER_NAME)
+        export_embedder(learned.final, calibration, folder / FLOAT_NAME, quantise=False)
+        first = final
+        if learned.first is not learned.final:
+            first = _convert(learned.first, calibration, folder / "first.tflite")
         report(1, 1)
     with stages("class means") as report:
-        gallery = embed_gallery(embedder, crops.herd, colour, report)
-        references = embed_gallery(embedder, crops.held_out, colour, report)
-        held_out = embed_crops(embedder, crops.held_out, colour, report)
+        gallery = embed_gallery(first.embedder, crops.herd, colour, report)
+        held_out = embed_crops(first.embedder, crops.held_out, colour, report)
         calibrated, means_report = means_from_embeddings(
             gallery,
             held_out,
-            embedder_sha256=spec.sha256,
+            embedder_sha256=final.spec.sha256,
             seq=recipe.seq,
             created=created,
-            options=recipe.means_options(),
-            negatives=embed_crops(embedder, crops.negatives, colour, report).embeddings
+            options=means_options,
+            negatives=embed_crops(first.embedder, crops.negatives, colour, report).embeddings
             if crops.negatives
             else None,
         )
-        means, dropped = with_held_out(calibrated, gallery, references, recipe.means_options())
+        # The thresholds of the first network hold for the final one: it learned the same way, and
+        # has seen more of the animals.
+        references = joined([crops.herd, crops.held_out])
+        gallery = embed_gallery(final.embedder, references, colour, report)
+        means, dropped = recalibrated(calibrated, gallery, means_options)
         means_report = MeansReport(dropped, means_report.prototypes, means_report.calibration)
-        judged = means if crops.test is not None else calibrated
+    # Who is asked: on held-out crops only what has neither learned from them nor refers to them.
+    asked, judged = (final, means) if crops.test is not None else (first, calibrated)
     with stages("naming test crops") as report:
-        query = embed_crops(embedder, crops.test, colour, report) if crops.test else held_out
-        unknown = embed_crops(embedder, crops.unknown, colour, report) if crops.unknown else None
-        newcomers = None
-        if crops.newcomer_gallery and crops.newcomer_query:
-            enrolled = embed_gallery(embedder, crops.newcomer_gallery, colour, report)
-            asked = embed_crops(embedder, crops.newcomer_query, colour, report)
+
+        def embed(part: CropSet | None, how: Any = embed_crops) -> EmbeddedCrops | None:
+            return how(asked.embedder, part, colour, report) if part is not None else None
+
+        query = embed(crops.test) if crops.test is not None else held_out
+        assert query is not None
+        unknown = embed(crops.unknown)
+        enrolled, newcomers = embed(crops.newcomer_gallery, embed_gallery), None
+        if enrolled is not None and (queries := embed(crops.newcomer_query)) is not None:
             newcomers = Newcomers(
                 enrolled.embeddings,
                 enrolled.crops.names(),
-                asked.embeddings,
-                asked.crops.names(),
-                asked.crops.sessions,
+                queries.embeddings,
+                queries.crops.names(),
+                queries.crops.sessions,
             )
         images = {
             name: load_images(part, size, colour)
@@ -147,7 +180,7 @@ def identify(
             )
             if part is not None
         }
-        reference = _float_figures(recipe, crops, trained, images, created)
+        reference = _float_figures(crops, asked.trained, images, judged, means_options)
         metrics = evaluate_identification(
             query.embeddings,
             query.crops.names(),
@@ -162,56 +195,58 @@ def identify(
         metrics["crops"] = len(query.crops)
         metrics["animals"] = len(means.animals)
         metrics["parity"] = {
-            **embedding_parity(trained, embedder, images["held_out"]),
+            **embedding_parity(asked.trained, asked.embedder, images["held_out"]),
             "int8": {name: metrics[name] for name in _COMPARED},
             "float": {name: reference[name] for name in _COMPARED},
         }
         metrics["baselines"] = _baselines(
-            trained, crops.herd, images["herd"], query.crops, images["query"]
+            learned.first, crops.herd, images["herd"], query.crops, images["query"]
         )
-        metrics["weights"] = trained.weights
-        metrics["best_step"] = trained.best_step
+        metrics["weights"] = learned.final.weights
+        metrics["best_step"] = learned.first.best_step
         metrics["warnings"] = list(crops.warnings)
+        metrics["calibration"] = calibrated.header.calibration
         metrics["classifier_macro_f1"] = None
-        if trained.classifier is not None:
+        if "softmax" in options.losses:
             truth = _truth(crops.herd, query.crops)
             metrics["classifier_macro_f1"] = classifier_macro_f1(
-                trained, calibration, images["query"], truth, folder
+                asked.trained, calibration, images["query"], truth, folder
             )
-    return Identity(trained, spec, embedder, means, judged, means_report, gallery, query, metrics)
+    if first is not final:
+        (folder / "first.tflite").unlink()
+    return Identity(
+        learned, final.spec, final.embedder, means, judged, means_report, gallery, query, metrics
+    )
+
+
+def _convert(trained: TrainedEmbedder, calibration: NDArray[np.uint8], path: Path) -> _Converted:
+    spec = export_embedder(trained, calibration, path)
+    return _Converted(trained, spec, Embedder(open_model(path), spec))
 
 
 def _float_figures(
-    recipe: Recipe,
     crops: CropData,
     trained: TrainedEmbedder,
     images: dict[str, NDArray[np.uint8]],
-    created: str,
+    judged: ClassMeans,
+    options: MeansOptions,
 ) -> dict[str, Any]:
-    """Return the figures of the same crops by the float model and means of its own."""
+    """Return the figures of the same crops by the float model and means of its own.
 
-    def gallery(part: CropSet, pictures: NDArray[np.uint8]) -> EmbeddedCrops:
-        turned = [
-            trained.embed(np.rot90(pictures, quarter, (1, 2))) for quarter in range(GALLERY_TURNS)
-        ]
-        return EmbeddedCrops(part, unit_rows(np.mean(turned, axis=0)))
-
-    herd = gallery(crops.herd, images["herd"])
-    options = recipe.means_options()
-    means, _ = means_from_embeddings(
-        herd,
-        EmbeddedCrops(crops.held_out, trained.embed(images["held_out"])),
-        embedder_sha256="",
-        seq=0,
-        created=created,
-        options=options,
-    )
-    asked = crops.test or crops.held_out
+    judged: the int8 model's means, whose calibration and numbers of prototypes hold for both.
+    """
+    parts = [("herd", crops.herd)]
     if crops.test is not None:
-        means, _ = with_held_out(means, herd, gallery(crops.held_out, images["held_out"]), options)
+        parts.append(("held_out", crops.held_out))
+    turned = [
+        np.concatenate([trained.embed(np.rot90(images[name], n, (1, 2))) for name, _ in parts])
+        for n in range(GALLERY_TURNS)
+    ]
+    gallery = EmbeddedCrops(joined([part for _, part in parts]), unit_rows(np.mean(turned, axis=0)))
+    means, _ = recalibrated(judged, gallery, options)
     return evaluate_identification(
         trained.embed(images["query"]),
-        asked.names(),
+        (crops.test or crops.held_out).names(),
         means,
         unknown=trained.embed(images["unknown"]) if crops.unknown else None,
     )

@@ -21,7 +21,7 @@ data:
   herd: {animals: 3, other_pens: 1, unknown_animals: 2, sessions: 2, frames: 3}
 embedder:
   {alpha: 0.35, input_size: 48, dimension: 16, classes_per_batch: 4, images_per_class: 2, steps: 6,
-   evaluate_every: 3}
+   evaluate_every: 3, refit_steps: 2, mirrored_animals: true}
 detector: {alpha: 0.35, input_size: [96, 160], steps: 4, batch_size: 4, evaluate_every: 2}
 clip: {frames: 12, fps: 6}
 """

@@ -77,6 +77,18 @@ class CropSet:
         return np.bincount(self.labels, minlength=len(self.animals)).astype(np.int64)
 
 
+def joined(parts: Sequence[CropSet]) -> CropSet:
+    """Return the crops of several sets as one; animals of the same id are the same."""
+    animals = tuple(sorted({animal for part in parts for animal in part.animals}))
+    index = {animal: label for label, animal in enumerate(animals)}
+    return CropSet(
+        tuple(path for part in parts for path in part.paths),
+        animals,
+        np.array([index[name] for part in parts for name in part.names()], np.int32),
+        tuple(session for part in parts for session in part.sessions),
+    )
+
+
 def session_of(path: Path) -> str:
     """Return the session a crop's file name gives: its stem before the last `_`."""
     return path.stem.rpartition("_")[0] or path.stem

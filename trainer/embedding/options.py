@@ -41,9 +41,10 @@ class EmbedderOptions:
 
     learning_rate: the peak; it warms up, then falls as a cosine. weight_decay: decoupled (AdamW).
     evaluate_every: steps between validations and checkpoints. patience: validations in a row
-    without a better one before training stops early, 0 for never. reference_images: at most so
-    many of an animal make its mean when validating. precision: "auto" is mixed_float16 on a GPU.
-    workers: threads that augment; results do not depend on it.
+    without a better one before training stops early, 0 for never. refit_steps: so many more on all
+    crops, those of validation too, once these have chosen the step and calibrated.
+    reference_images: at most so many of an animal make its mean when validating. precision:
+    "auto" is mixed_float16 on a GPU. workers: threads that augment; results do not depend on it.
     """
 
     input_size: int = 160
@@ -68,6 +69,7 @@ class EmbedderOptions:
     mirrored_animals: bool = False
     evaluate_every: int = 100
     patience: int = 0
+    refit_steps: int = 0
     reference_images: int = 40
     precision: Precision = "auto"
     workers: int = 1
@@ -125,7 +127,7 @@ def check_options(options: EmbedderOptions) -> None:
     for name in ("learning_rate", "scale", "alpha", "reference_images"):
         if not getattr(options, name) > 0:
             raise UsageError(f"{name} must be more than 0, not {getattr(options, name)}")
-    for name in ("patience", "weight_decay", "margin", "triplet_margin", "seed"):
+    for name in ("patience", "refit_steps", "weight_decay", "margin", "triplet_margin", "seed"):
         if not getattr(options, name) >= 0:
             raise UsageError(f"{name} must not be negative: {getattr(options, name)}")
     if options.images_per_class < 2 and set(options.losses) & set(TRIPLET_LOSSES):

@@ -81,6 +81,15 @@ class TrainingStep:
         images, labels = self._spread(batches)
         return np.asarray(self._compiled(images, labels, decay), np.float64)
 
+    def start_from(
+        self, weights: Sequence[NDArray[Any]], classes: NDArray[Any], bias: NDArray[Any]
+    ) -> None:
+        """Go on from another training's network and classes, with a fresh optimizer."""
+        self.model.set_weights(weights)
+        self.averaged.set_weights(weights)
+        self.classes.assign(classes)
+        self.bias.assign(bias)
+
     def state(self) -> list[NDArray[Any]]:
         """Return all that the next steps depend on, as arrays in a fixed order."""
         return [np.asarray(variable.numpy()) for variable in self._state_variables()]

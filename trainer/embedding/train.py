@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from trainer.strategy import is_chief, local_replicas, same_everywhere, worker_n
 
 LOGS_NAME = "tensorboard"
 _REPORT_EVERY = 5
+_REFIT_RATE = 0.5
 
 
 class HistoryRow(NamedTuple):
@@ -47,10 +48,13 @@ class HistoryRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Classifier:
-    """A plain classifier's last layer. kernel: float32 (F, A). bias: float32 (A,)."""
+class ClassLayer:
+    """What the softmax losses compare with, used in training only.
 
-    kernel: Floats
+    directions: float32 (C, D), a row for each label. bias: float32 (C,), of the loss `softmax`.
+    """
+
+    directions: Floats
     bias: Floats
 
 
@@ -59,10 +63,9 @@ class TrainedEmbedder:
     """A trained network (running average of its weights at the best step) and how it came to be.
 
     model: (B, S, S, 3) float32 real pixel values to (B, D) unit vectors. weights: where training
-    started from, in words. images_seen: in all steps of all replicas. repeated_images: drawn twice
-    in a batch because an animal has few.
-    images_per_s: None when nothing was left to learn. resumed_at: the step that training went on
-    from, 0 from its beginning. classifier: with the loss `softmax`.
+    started from, in words. images_per_s: None when nothing was left to learn. images_seen: in all
+    steps of all replicas. repeated_images: drawn twice in a batch because an animal has few.
+    resumed_at: the step that training went on from, 0 from its beginning.
     """
 
     model: keras.Model
@@ -71,10 +74,10 @@ class TrainedEmbedder:
     best_step: int
     images_per_s: float | None
     weights: str
+    classes: ClassLayer
     images_seen: int
     repeated_images: int = 0
     resumed_at: int = 0
-    classifier: Classifier | None = None
 
     @property
     def backbone(self) -> Backbone:
@@ -91,23 +94,59 @@ class TrainedEmbedder:
         return embed_float(self.model, self.backbone, images)
 
 
-def train_embedder(
-    train: CropSet,
-    validation: CropSet,
-    options: EmbedderOptions,
+def refit(
+    trained: TrainedEmbedder,
+    crops: CropSet,
     report: Report,
     *,
     state: Path | None = None,
     key: str = "",
     strategy: tf.distribute.Strategy | None = None,
 ) -> TrainedEmbedder:
+    """Go on learning from all crops, those of validation too, for `refit_steps`.
+
+    What was held out shows animals on other days, which is what a network learns most from; by then
+    it has served to choose the step and to calibrate. crops: of the same animals as before.
+    """
+    options = trained.options
+    return train_embedder(
+        crops,
+        crops.select([]),
+        replace(
+            options,
+            steps=options.refit_steps,
+            learning_rate=_REFIT_RATE * options.learning_rate,
+            refit_steps=0,
+        ),
+        report,
+        start=trained,
+        state=state,
+        key=key,
+        name="refit",
+        strategy=strategy,
+    )
+
+
+def train_embedder(
+    train: CropSet,
+    validation: CropSet,
+    options: EmbedderOptions,
+    report: Report,
+    *,
+    start: TrainedEmbedder | None = None,
+    state: Path | None = None,
+    key: str = "",
+    name: str = "embedder",
+    strategy: tf.distribute.Strategy | None = None,
+) -> TrainedEmbedder:
     """Train on `train` and keep the step with the best nearest-mean macro F1 on `validation`.
 
-    With an empty `validation` the last step is kept. state: folder for checkpoints and TensorBoard
-    logs; where it holds a checkpoint of the same `key`, training goes on from there and ends as if
-    it had never been interrupted. strategy: of `tf.distribute`; every replica has batches of its
-    own. Raises DataError when the crops or the options do not go together, UsageError for options
-    and weights that cannot be had.
+    With an empty `validation` the last step is kept. start: a network of the same animals to go on
+    learning from, in place of the backbone's weights. state: folder for checkpoints and TensorBoard
+    logs under `name`; where it holds a checkpoint of the same `key`, training goes on from there
+    and ends as if it had never been interrupted. strategy: of `tf.distribute`; every replica has
+    batches of its own. Raises DataError when the crops or the options do not go together,
+    UsageError for options and weights that cannot be had.
     """
     train = train.without_empty()
     check_trainable(train)
@@ -122,25 +161,29 @@ def train_embedder(
     judge = Judge(train, images, validation, options)
     keras.utils.set_random_seed(options.seed)
     step = TrainingStep(animals, options, strategy)
+    if start is not None:
+        step.start_from(start.model.get_weights(), start.classes.directions, start.classes.bias)
     course = _Course(options, step)
-    saved = None if state is None else state / f"embedder-{worker_number(strategy)}.checkpoint"
+    saved = None if state is None else state / f"{name}-{worker_number(strategy)}.checkpoint"
     found = load_checkpoint(saved, key) if saved else None
     # Workers killed between two of their checkpoints would no longer learn the same.
     if same_everywhere(strategy, found.record["step"] if found else 0) and found:
         course.restore(found)
     resumed_at = course.step
     if state is not None and not resumed_at and is_chief(strategy):
-        shutil.rmtree(state / LOGS_NAME, ignore_errors=True)  # of a training that is given up
+        shutil.rmtree(
+            state / LOGS_NAME / name, ignore_errors=True
+        )  # of a training that is given up
     feeds = [
         Feed(train, images, options, first=course.step, replica=replica, **feed_options)
         for replica in local_replicas(strategy)
     ]
-    with _logs(state, strategy) as logs, closing(_together(feeds)) as batches:
+    with _logs(state, name, strategy) as logs, closing(_together(feeds)) as batches:
         while not course.finished:
             course.learn(batches)
             if course.due:
                 course.judge(judge(step.averaged))
-                _write_logs(logs, course.history[-1])
+                _write_logs(logs, name, course.history[-1])
                 if saved is not None:
                     save_checkpoint(saved, key, course.checkpoint())
             if course.step % _REPORT_EVERY == 0 or course.finished:
@@ -153,11 +196,11 @@ def train_embedder(
         tuple(course.history),
         course.best_step,
         course.seen * batch / course.busy_s if course.busy_s else None,
-        describe_weights(options.weights),
+        describe_weights(options.weights) if start is None else start.weights,
+        course.classes(),
         course.step * batch,
         course.repeated,
         resumed_at,
-        course.classifier(),
     )
 
 
@@ -226,11 +269,9 @@ class _Course:
         self._learn.classes.assign(classes)
         self._learn.bias.assign(bias)
 
-    def classifier(self) -> Classifier | None:
-        """Return the plain classifier's last layer, if one was trained."""
-        if "softmax" not in self._options.losses:
-            return None
-        return Classifier(self._learn.classes.numpy().T, self._learn.bias.numpy())
+    def classes(self) -> ClassLayer:
+        """Return what the softmax losses compare with."""
+        return ClassLayer(self._learn.classes.numpy(), self._learn.bias.numpy())
 
     def checkpoint(self) -> Checkpoint:
         """Return all that going on needs. Only right after `judge`."""
@@ -278,23 +319,23 @@ def _together(feeds: Sequence[Feed]) -> Iterator[tuple[Batch, ...]]:
 
 
 @contextmanager
-def _logs(state: Path | None, strategy: tf.distribute.Strategy) -> Iterator[Any]:
+def _logs(state: Path | None, name: str, strategy: tf.distribute.Strategy) -> Iterator[Any]:
     """Yield a TensorBoard writer, or None where nothing is to be written."""
     if state is None or not is_chief(strategy):
         yield None
         return
-    writer = tf.summary.create_file_writer(str(state / LOGS_NAME / "embedder"))
+    writer = tf.summary.create_file_writer(str(state / LOGS_NAME / name))
     try:
         yield writer
     finally:
         writer.close()
 
 
-def _write_logs(writer: Any, row: HistoryRow) -> None:
+def _write_logs(writer: Any, name: str, row: HistoryRow) -> None:
     if writer is None:
         return
     with writer.as_default(step=row.step):
-        for name, value in row._asdict().items():
-            if name != "step" and value is not None:
-                tf.summary.scalar(f"embedder/{name}", value)
+        for figure, value in row._asdict().items():
+            if figure != "step" and value is not None:
+                tf.summary.scalar(f"{name}/{figure}", value)
     writer.flush()

@@ -81,7 +81,7 @@ def _head(inputs: ReportInputs) -> str:
 
 def _identity(inputs: ReportInputs) -> Iterable[str]:
     identity, figures = inputs.identity, inputs.metrics["identification"]
-    history = identity.trained.history
+    history = identity.learned.first.history
     animals = identity.means.animals
     yield f"<h2>Naming: {len(animals)} animals, {figures['crops']} {figures['split']} crops</h2>"
     yield measures_table(figures)

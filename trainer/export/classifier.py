@@ -48,9 +48,9 @@ def classifier_macro_f1(
 
 
 def _convert(trained: TrainedEmbedder, calibration: NDArray[np.uint8]) -> bytes:
-    if trained.classifier is None:
+    if "softmax" not in trained.options.losses:
         raise EarmarkError("no classifier was trained; add softmax to the recipe's losses")
-    kernel, bias = trained.classifier.kernel, trained.classifier.bias
+    kernel, bias = trained.classes.directions.T, trained.classes.bias
     features = trained.model.get_layer(EMBEDDING).input
     layer = keras.layers.Dense(kernel.shape[1], name="logits")
     model = keras.Model(trained.model.input, layer(features))

@@ -17,7 +17,7 @@ from edge.identity.means import OUTLIERS, ClassMeans, MeansHeader
 from edge.vision.embedder import Embedder
 from edge.vision.geometry import Colour, letterbox
 from edge.vision.types import Floats
-from trainer.data.crops import CropSet, load_image
+from trainer.data.crops import CropSet, joined, load_image
 from trainer.evaluate.measures import macro_f1_score
 from trainer.means.edit import usual_threshold
 from trainer.means.prototypes import (
@@ -206,12 +206,7 @@ def with_held_out(
     not trained on. The calibration stays. Also returns the files that
     were trimmed. The held-out crops say nothing any more about the means that come back.
     """
-    crops = CropSet(
-        gallery.crops.paths + held_out.crops.paths,
-        means.animals,
-        np.concatenate([_labels_among(part.crops, means.animals) for part in (gallery, held_out)]),
-        gallery.crops.sessions + held_out.crops.sessions,
-    )
+    crops = joined([gallery.crops, held_out.crops])
     embeddings = np.concatenate([gallery.embeddings, held_out.embeddings])
     return recalibrated(means, EmbeddedCrops(crops, embeddings), options)
 

@@ -18,7 +18,7 @@ from trainer.embedding.backbones import find_backbone
 from trainer.embedding.judge import nearest_mean_macro_f1
 from trainer.embedding.model import Head, build_embedder
 from trainer.embedding.options import EmbedderOptions
-from trainer.embedding.train import train_embedder
+from trainer.embedding.train import refit, train_embedder
 from trainer.export.embedder import embedding_parity, export_embedder
 from trainer.means.build import build_means
 from trainer.progress import Report, silent
@@ -209,11 +209,7 @@ def test_every_kind_of_training_learns(crops: CropSet, changes: dict[str, Any]) 
     assert all(weight.dtype == "float32" for weight in trained.model.weights)
     embeddings = trained.embed(load_images(validation, 32))
     assert np.linalg.norm(embeddings, axis=1) == pytest.approx(np.ones(len(validation)), abs=1e-3)
-    if "softmax" in options.losses:
-        assert trained.classifier is not None
-        assert trained.classifier.kernel.shape == (16, 4)
-    else:
-        assert trained.classifier is None
+    assert trained.classes.directions.shape == (8 if options.mirrored_animals else 4, 16)
 
 
 @pytest.mark.slow
@@ -249,3 +245,25 @@ def test_a_training_that_diverges_says_so(crops: CropSet) -> None:
     options = replace(TINY, steps=8, evaluate_every=2, learning_rate=1e30)
     with pytest.raises(EarmarkError, match=r"training diverged by step .*lower learning_rate"):
         train_embedder(crops, crops.select([]), options, silent)
+
+
+@pytest.mark.slow
+def test_a_refit_goes_on_from_what_was_learned_with_all_crops(
+    crops: CropSet, tmp_path: Path
+) -> None:
+    train, validation = split_by_session(crops, 0.3, seed=0)
+    options = replace(TINY, steps=20, refit_steps=10, evaluate_every=5)
+    trained = train_embedder(train, validation, options, silent, state=tmp_path, key="a")
+    refitted = refit(trained, crops, silent, state=tmp_path, key="b")
+    assert [row.step for row in refitted.history] == [5, 10]
+    assert refitted.history[0].loss < trained.history[0].loss
+    assert refitted.weights == trained.weights
+    assert any(
+        (one != other).any()
+        for one, other in zip(
+            refitted.model.get_weights(), trained.model.get_weights(), strict=True
+        )
+    )
+    assert {path.name for path in (tmp_path / "tensorboard").iterdir()} == {"embedder", "refit"}
+    again = refit(trained, crops, silent, state=tmp_path, key="b")
+    assert again.resumed_at == 10
