@@ -31,7 +31,7 @@ from trainer.means.build import (
     means_from_embeddings,
     recalibrated,
 )
-from trainer.means.prototypes import MeansOptions, unit_rows
+from trainer.means.prototypes import MeansOptions
 from trainer.recipe import Recipe
 from trainer.sources import CropData
 from trainer.stages import Stages, spread
@@ -238,11 +238,8 @@ def _float_figures(
     parts = [("herd", crops.herd)]
     if crops.test is not None:
         parts.append(("held_out", crops.held_out))
-    turned = [
-        np.concatenate([trained.embed(np.rot90(images[name], n, (1, 2))) for name, _ in parts])
-        for n in range(GALLERY_TURNS)
-    ]
-    gallery = EmbeddedCrops(joined([part for _, part in parts]), unit_rows(np.mean(turned, axis=0)))
+    embeddings = np.concatenate([trained.embed(images[name], GALLERY_TURNS) for name, _ in parts])
+    gallery = EmbeddedCrops(joined([part for _, part in parts]), embeddings)
     means, _ = recalibrated(judged, gallery, options)
     return evaluate_identification(
         trained.embed(images["query"]),

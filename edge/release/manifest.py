@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -20,6 +20,7 @@ Channel = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Whole = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+Turns = Literal[1, 2, 4]
 
 
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,7 +61,11 @@ class DetectorSpec(_Strict, frozen=True):
 
 
 class EmbedderSpec(_Strict, frozen=True):
-    """How to feed the embedder. real value of a pixel = pixel * pixel_scale + pixel_offset."""
+    """How to feed the embedder. real value of a pixel = pixel * pixel_scale + pixel_offset.
+
+    turns: at how many angles a crop is embedded and averaged, each of which costs one inference:
+    1 as it is, 2 also upside down, 4 all quarter turns.
+    """
 
     sha256: Sha256
     input_shape: tuple[Positive, Positive, Positive, Positive]
@@ -71,6 +76,7 @@ class EmbedderSpec(_Strict, frozen=True):
     dimension: Positive
     backbone: str
     tap: str
+    turns: Turns = 1
 
 
 class MeansSpec(_Strict, frozen=True):

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.release.manifest import Turns
+from edge.vision.embedder import quarter_turns
 from edge.vision.types import Floats
 from trainer.data.crops import CropSet, load_images
 from trainer.embedding.backbones import Backbone, find_backbone
@@ -15,8 +17,22 @@ from trainer.evaluate.measures import macro_f1_score
 _BATCH = 64
 
 
-def embed_float(model: keras.Model, backbone: Backbone, images: NDArray[np.uint8]) -> Floats:
-    """Return unit embeddings (N, D) float32 of crops (N, S, S, 3) uint8 by the Keras model."""
+def embed_float(
+    model: keras.Model, backbone: Backbone, images: NDArray[np.uint8], turns: Turns = 1
+) -> Floats:
+    """Return unit embeddings (N, D) float32 of crops (N, S, S, 3) uint8 by the Keras model.
+
+    turns: at how many angles each is embedded and averaged, as `Embedder.embed` does.
+    """
+    if turns > 1:
+        turned = [
+            embed_float(model, backbone, np.rot90(images, quarter, (1, 2)))
+            for quarter in quarter_turns(turns)
+        ]
+        mean = np.mean(turned, axis=0)
+        return np.asarray(
+            mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12), np.float32
+        )
     parts = [np.zeros((0, model.output_shape[-1]), np.float32)]
     for start in range(0, len(images), _BATCH):
         pixels = images[start : start + _BATCH].astype(np.float32)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edge.errors import UsageError
+from edge.release.manifest import Turns
 from edge.vision.geometry import Colour
 from trainer.data.augment import Augmentation, check_augmentation
 from trainer.embedding.backbones import Weights, find_backbone
@@ -37,7 +38,7 @@ class EmbedderOptions:
     cosine_softmax, softmax. scale, margin: of the cosine softmax. triplet_margin, triplet_metric:
     of semi_hard and batch_all; the margin is a distance of that metric. mirrored_animals: every
     animal's mirror image is one more animal to tell apart (coats are chiral), which doubles what
-    there is to learn from.
+    there is to learn from. turns: at how many angles devices embed a crop; see `EmbedderSpec`.
 
     learning_rate: the peak; it warms up, then falls as a cosine. weight_decay: decoupled (AdamW).
     evaluate_every: steps between validations and checkpoints. patience: validations in a row
@@ -67,6 +68,7 @@ class EmbedderOptions:
     triplet_margin: float = 0.2
     triplet_metric: Metric = "cosine"
     mirrored_animals: bool = False
+    turns: Turns = 1
     evaluate_every: int = 100
     patience: int = 0
     refit_steps: int = 0

@@ -16,6 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from edge.errors import DataError, EarmarkError
+from edge.release.manifest import Turns
 from edge.vision.types import Floats
 from trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from trainer.data.crops import CropSet, check_trainable, load_images
@@ -89,9 +90,12 @@ class TrainedEmbedder:
         """Validation macro F1 of the step that was kept, None without validation crops."""
         return next((row.macro_f1 for row in self.history if row.step == self.best_step), None)
 
-    def embed(self, images: NDArray[np.uint8]) -> Floats:
-        """Return unit embeddings (N, D) float32 of crops (N, S, S, 3) uint8 by the float model."""
-        return embed_float(self.model, self.backbone, images)
+    def embed(self, images: NDArray[np.uint8], turns: Turns | None = None) -> Floats:
+        """Return unit embeddings (N, D) float32 of crops (N, S, S, 3) uint8 by the float model.
+
+        turns: see `Embedder.embed`; None for what the options say of devices.
+        """
+        return embed_float(self.model, self.backbone, images, turns or self.options.turns)
 
 
 def refit(

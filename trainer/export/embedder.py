@@ -58,6 +58,7 @@ def export_embedder(
         dimension=options.dimension,
         backbone=backbone.name if not backbone.widths else f"{backbone.name}_{options.alpha:g}",
         tap=options.layer,
+        turns=options.turns,
     )
 
 

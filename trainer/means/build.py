@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge.errors import DataError
 from edge.identity.means import OUTLIERS, ClassMeans, MeansHeader
+from edge.release.manifest import Turns
 from edge.vision.embedder import Embedder
 from edge.vision.geometry import Colour, letterbox
 from edge.vision.types import Floats
@@ -24,12 +25,11 @@ from trainer.means.prototypes import (
     MeansOptions,
     outlier_prototypes,
     robust_prototypes,
-    unit_rows,
 )
 from trainer.means.thresholds import Thresholds, calibrate
 from trainer.progress import Report, silent
 
-GALLERY_TURNS = 4
+GALLERY_TURNS: Turns = 4
 _LEAST_GAIN = 2e-3
 _STRETCHES = 8
 
@@ -67,19 +67,17 @@ def embed_crops(
     colour: Colour = (114, 114, 114),
     report: Report = silent,
     *,
-    turns: int = 1,
+    turns: Turns | None = None,
 ) -> EmbeddedCrops:
     """Read, letterbox and embed crops exactly as the device does, one at a time.
 
-    turns: how many quarter turns of a crop are averaged: 1 for queries, which a device sees once;
-    4 for a gallery, since an animal seen from above lies at any angle (see `embed_gallery`).
+    turns: see `Embedder.embed`.
     """
     embeddings = np.empty((len(crops), embedder.dimension), np.float32)
     size = (embedder.size, embedder.size)
     for row, path in enumerate(crops.paths):
         image = letterbox(load_image(path), size, colour)[0]
-        turned = np.stack([np.rot90(image, quarter) for quarter in range(turns)])
-        embeddings[row] = unit_rows(embedder.embed(turned).mean(axis=0, keepdims=True))[0]
+        embeddings[row] = embedder.embed(image[None], turns)[0]
         report(row + 1, len(crops))
     return EmbeddedCrops(crops, embeddings)
 
@@ -87,7 +85,10 @@ def embed_crops(
 def embed_gallery(
     embedder: Embedder, crops: CropSet, colour: Colour = (114, 114, 114), report: Report = silent
 ) -> EmbeddedCrops:
-    """Embed the crops that class means are made of: each as the mean of its four quarter turns."""
+    """Embed the crops that class means are made of: each as the mean of its four quarter turns.
+
+    An animal seen from above lies at any angle, and a gallery is embedded only once.
+    """
     return embed_crops(embedder, crops, colour, report, turns=GALLERY_TURNS)
 
 

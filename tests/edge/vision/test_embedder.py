@@ -71,3 +71,24 @@ def test_a_manifest_that_does_not_fit_the_model_is_refused() -> None:
         embedder(dimension=64)
     with pytest.raises(BundleError, match="expected one output"):
         embedder(FakeModel(outputs=2))
+
+
+class CornerModel(FakeModel):
+    """Sees which corner of a crop is bright: each quarter turn has another."""
+
+    def invoke(self, tensor: np.ndarray) -> dict[str, np.ndarray]:
+        real = tensor[0, :, :, 0].astype(np.float32) + 128
+        corners = [real[0, 0], real[0, -1], real[-1, -1], real[-1, 0]]
+        return {"out:0": np.array([corners], np.float32)}
+
+
+def test_turns_average_unit_vectors_of_several_angles() -> None:
+    crop = np.zeros((1, 8, 8, 3), np.uint8)
+    crop[0, 0, 0] = 200
+    eye = embedder(CornerModel(dim=4), dimension=4)
+    assert eye.embed(crop)[0].tolist() == [1, 0, 0, 0]
+    np.testing.assert_allclose(eye.embed(crop, 2)[0], [0.5**0.5, 0, 0.5**0.5, 0], atol=1e-6)
+    np.testing.assert_allclose(eye.embed(crop, 4)[0], [0.5] * 4, atol=1e-6)
+    asked_by_bundle = embedder(CornerModel(dim=4), dimension=4, turns=4)
+    np.testing.assert_allclose(asked_by_bundle.embed(crop)[0], [0.5] * 4, atol=1e-6)
+    assert asked_by_bundle.embed(crop, 1)[0].tolist() == [1, 0, 0, 0]

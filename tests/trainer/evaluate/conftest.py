@@ -31,7 +31,7 @@ class ColourEmbedder:
     def __init__(self, tilt: float = 0.0) -> None:
         self._tilt = tilt
 
-    def embed(self, crops: np.ndarray) -> Floats:
+    def embed(self, crops: np.ndarray, turns: int | None = None) -> Floats:
         means = crops.reshape(len(crops), -1, 3).mean(axis=1)
         means[:, 2] += 255 * self._tilt
         return (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)

@@ -170,7 +170,7 @@ class MeanColour:
 
     size, dimension = 16, 3
 
-    def embed(self, crops: np.ndarray) -> np.ndarray:
+    def embed(self, crops: np.ndarray, turns: int | None = None) -> np.ndarray:
         return unit(crops.reshape(len(crops), -1, 3).mean(axis=1) + 1)
 
 
