@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+from edge.errors import UsageError
 from edge.release.bundle import load_bundle
 from trainer.progress import Report, silent
 from trainer.recipe import load_recipe
@@ -102,3 +105,42 @@ def test_clip_and_truth_lie_beside_the_bundle_and_the_drawn_images_are_gone(resu
         "truth.json",
     ]
     assert not (result.parent / "out.state").exists()
+
+
+OWN = """
+name: own
+seed: 3
+data: {crops: {train: crops, held_out: 0.3}}
+embedder:
+  {alpha: 0.35, input_size: 32, tap: block_3_project_BN, dimension: 8, images_per_class: 2,
+   steps: 4, evaluate_every: 2, refit_steps: 2, turns: 2}
+"""
+
+
+@pytest.mark.slow
+def test_without_test_crops_the_bundle_knows_more_than_what_was_judged(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for animal, colour in (("cow1", 60), ("cow2", 190)):
+        (tmp_path / "crops" / animal).mkdir(parents=True)
+        for number in range(9):
+            image = rng.integers(colour - 40, colour + 40, (32, 32, 3)).astype(np.uint8)
+            path = tmp_path / "crops" / animal / f"s{number % 3}_{number}.png"
+            cv2.imwrite(str(path), image)
+    (tmp_path / "own.yaml").write_text(OWN)
+    recipe = load_recipe(tmp_path / "own.yaml")
+    metrics = run_recipe(recipe, tmp_path / "out", data=tmp_path, weights=None, stages=stages)
+    assert metrics is not None
+    figures = metrics["identification"]
+    assert figures["split"] == "held_out"
+    assert figures["crops"] == 6
+    assert "no test crops" in figures["warnings"][0]
+    assert "no test crops" in (tmp_path / "out" / "report.html").read_text()
+    bundle = load_bundle(tmp_path / "out" / "bundle")
+    assert bundle.means.counts.sum() == 18
+    assert bundle.manifest.embedder.turns == 2
+    assert bundle.means.header.embedder_sha256 == bundle.manifest.embedder.sha256
+
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"holds 'notes\.txt'"):
+        run_recipe(recipe, tmp_path / "out", data=tmp_path, weights=None, stages=stages)
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
