@@ -17,6 +17,7 @@ from edge.vision.embedder import Embedder
 from edge.vision.runtime import open_model
 from trainer.data.crops import CropSet, joined, load_images
 from trainer.embedding.judge import nearest_mean_macro_f1
+from trainer.embedding.options import EmbedderOptions
 from trainer.embedding.train import TrainedEmbedder, refit, train_embedder
 from trainer.evaluate.baselines import colour_features, untrained_embedder
 from trainer.evaluate.identification import Newcomers, evaluate_identification
@@ -30,13 +31,16 @@ from trainer.means.build import (
     embed_gallery,
     means_from_embeddings,
     recalibrated,
+    with_outliers,
 )
 from trainer.means.prototypes import MeansOptions
+from trainer.progress import Report
 from trainer.recipe import Recipe
 from trainer.sources import CropData
 from trainer.stages import Stages, spread
 
 FLOAT_NAME = "embedder_float.tflite"
+_FIRST_NAME = "first.tflite"
 _CALIBRATION_CROPS = 320
 _COMPARED = ("macro_f1", "accuracy", "rank1", "auroc")
 
@@ -120,103 +124,140 @@ def identify(
     The float twin goes to `folder` itself: devices have no use for it.
     """
     options = learned.final.options
-    size, colour = options.input_size, options.letterbox_colour
-    means_options = recipe.means_options()
     with stages("embedder to int8") as report:
         chosen = spread(len(crops.fit), _CALIBRATION_CROPS, recipe.seed)
-        calibration = load_images(crops.fit.select(chosen), size, colour)
+        calibration = load_images(
+            crops.fit.select(chosen), options.input_size, options.letterbox_colour
+        )
         final = _convert(learned.final, calibration, folder / "bundle" / EMBEDDER_NAME)
         export_embedder(learned.final, calibration, folder / FLOAT_NAME, quantise=False)
         first = final
         if learned.first is not learned.final:
-            first = _convert(learned.first, calibration, folder / "first.tflite")
+            first = _convert(learned.first, calibration, folder / _FIRST_NAME)
         report(1, 1)
     with stages("class means") as report:
-        gallery = embed_gallery(first.embedder, crops.herd, colour, report)
-        held_out = embed_crops(first.embedder, crops.held_out, colour, report)
-        calibrated, means_report = means_from_embeddings(
-            gallery,
-            held_out,
-            embedder_sha256=final.spec.sha256,
-            seq=recipe.seq,
-            created=created,
-            options=means_options,
-            negatives=embed_crops(first.embedder, crops.negatives, colour, report).embeddings
-            if crops.negatives
-            else None,
-        )
-        # The thresholds of the first network hold for the final one: it learned the same way, and
-        # has seen more of the animals.
-        references = joined([crops.herd, crops.held_out])
-        gallery = embed_gallery(final.embedder, references, colour, report)
-        means, dropped = recalibrated(calibrated, gallery, means_options)
-        means_report = MeansReport(dropped, means_report.prototypes, means_report.calibration)
+        calibrated, calibration_record = _calibrate(recipe, crops, first, final, created, report)
+        means, gallery, dropped = _refer(recipe, crops, calibrated, final, report)
     # Who is asked: on held-out crops only what has neither learned from them nor refers to them.
     asked, judged = (final, means) if crops.test is not None else (first, calibrated)
     with stages("naming test crops") as report:
-
-        def embed(part: CropSet | None, how: Any = embed_crops) -> EmbeddedCrops | None:
-            return how(asked.embedder, part, colour, report) if part is not None else None
-
-        query = embed(crops.test) if crops.test is not None else held_out
-        assert query is not None
-        unknown = embed(crops.unknown)
-        enrolled, newcomers = embed(crops.newcomer_gallery, embed_gallery), None
-        if enrolled is not None and (queries := embed(crops.newcomer_query)) is not None:
-            newcomers = Newcomers(
-                enrolled.embeddings,
-                enrolled.crops.names(),
-                queries.embeddings,
-                queries.crops.names(),
-                queries.crops.sessions,
-            )
-        images = {
-            name: load_images(part, size, colour)
-            for name, part in (
-                ("herd", crops.herd),
-                ("held_out", crops.held_out),
-                ("query", query.crops),
-                ("unknown", crops.unknown),
-            )
-            if part is not None
-        }
-        reference = _float_figures(crops, asked.trained, images, judged, means_options)
-        metrics = evaluate_identification(
-            query.embeddings,
-            query.crops.names(),
-            judged,
-            unknown=unknown.embeddings if unknown else None,
-            unknown_animals=unknown.crops.names() if unknown else None,
-            newcomers=newcomers,
-            tracks=query.crops.sessions,
-            float_macro_f1=reference["macro_f1"],
-        )
-        metrics["split"] = "test" if crops.test else "held_out"
-        metrics["crops"] = len(query.crops)
-        metrics["animals"] = len(means.animals)
-        metrics["parity"] = {
-            **embedding_parity(asked.trained, asked.embedder, images["held_out"]),
-            "int8": {name: metrics[name] for name in _COMPARED},
-            "float": {name: reference[name] for name in _COMPARED},
-        }
-        metrics["baselines"] = _baselines(
-            learned.first, crops.herd, images["herd"], query.crops, images["query"]
-        )
+        query, metrics = _measure(recipe, crops, asked, judged, report)
         metrics["weights"] = learned.final.weights
         metrics["best_step"] = learned.first.best_step
-        metrics["warnings"] = list(crops.warnings)
-        metrics["calibration"] = calibrated.header.calibration
+        metrics["warnings"] = [*crops.warnings, *_doubts(options)]
+        metrics["calibration"] = calibration_record.calibration
         metrics["classifier_macro_f1"] = None
         if "softmax" in options.losses:
-            truth = _truth(crops.herd, query.crops)
+            images = load_images(query.crops, options.input_size, options.letterbox_colour)
             metrics["classifier_macro_f1"] = classifier_macro_f1(
-                asked.trained, calibration, images["query"], truth, folder
+                asked.trained, calibration, images, _truth(crops.herd, query.crops), folder
             )
-    if first is not final:
-        (folder / "first.tflite").unlink()
-    return Identity(
-        learned, final.spec, final.embedder, means, judged, means_report, gallery, query, metrics
+    (folder / _FIRST_NAME).unlink(missing_ok=True)
+    report_of_means = MeansReport(
+        dropped, calibration_record.prototypes, calibration_record.calibration
     )
+    return Identity(
+        learned, final.spec, final.embedder, means, judged, report_of_means, gallery, query, metrics
+    )
+
+
+def _calibrate(
+    recipe: Recipe,
+    crops: CropData,
+    first: _Converted,
+    final: _Converted,
+    created: str,
+    report: Report,
+) -> tuple[ClassMeans, MeansReport]:
+    """Return class means by the network that has not learned from the held-out crops.
+
+    Their thresholds hold for the final network: it learned the same way, and saw more of the herd.
+    """
+    colour = first.spec.letterbox_colour
+    negatives = None
+    if crops.negatives is not None:
+        negatives = embed_crops(first.embedder, crops.negatives, colour, report).embeddings
+    return means_from_embeddings(
+        embed_gallery(first.embedder, crops.herd, colour, report),
+        embed_crops(first.embedder, crops.held_out, colour, report),
+        embedder_sha256=final.spec.sha256,
+        seq=recipe.seq,
+        created=created,
+        options=recipe.means_options(),
+        negatives=negatives,
+    )
+
+
+def _refer(
+    recipe: Recipe, crops: CropData, calibrated: ClassMeans, final: _Converted, report: Report
+) -> tuple[ClassMeans, EmbeddedCrops, tuple[Path, ...]]:
+    """Return the bundle's class means, of all sessions by the final network, and their gallery."""
+    colour, options = final.spec.letterbox_colour, recipe.means_options()
+    gallery = embed_gallery(final.embedder, joined([crops.herd, crops.held_out]), colour, report)
+    means, dropped = recalibrated(calibrated, gallery, options)
+    if crops.negatives is not None:
+        negatives = embed_crops(final.embedder, crops.negatives, colour, report).embeddings
+        known = embed_crops(final.embedder, crops.held_out, colour, report).embeddings
+        means = with_outliers(means, negatives, known, options)
+    return means, gallery, dropped
+
+
+def _measure(
+    recipe: Recipe, crops: CropData, asked: _Converted, judged: ClassMeans, report: Report
+) -> tuple[EmbeddedCrops, dict[str, Any]]:
+    """Return the crops that were asked and the figures of `evaluate identification`."""
+    colour = asked.spec.letterbox_colour
+
+    def embed(part: CropSet) -> EmbeddedCrops:
+        return embed_crops(asked.embedder, part, colour, report)
+
+    query = embed(crops.test or crops.held_out)
+    unknown, newcomers = None, None
+    if crops.unknown is not None:
+        unknown = embed(crops.unknown)
+    if crops.newcomer_gallery is not None and crops.newcomer_query is not None:
+        enrolled = embed_gallery(asked.embedder, crops.newcomer_gallery, colour, report)
+        queries = embed(crops.newcomer_query)
+        newcomers = Newcomers(
+            enrolled.embeddings,
+            enrolled.crops.names(),
+            queries.embeddings,
+            queries.crops.names(),
+            queries.crops.sessions,
+        )
+    images = {
+        name: load_images(part, asked.embedder.size, colour)
+        for name, part in (
+            ("herd", crops.herd),
+            ("held_out", crops.held_out),
+            ("query", query.crops),
+            ("unknown", crops.unknown),
+        )
+        if part is not None
+    }
+    reference = _float_figures(crops, asked.trained, images, judged, recipe.means_options())
+    metrics = evaluate_identification(
+        query.embeddings,
+        query.crops.names(),
+        judged,
+        unknown=unknown.embeddings if unknown else None,
+        unknown_animals=unknown.crops.names() if unknown else None,
+        newcomers=newcomers,
+        tracks=query.crops.sessions,
+        float_macro_f1=reference["macro_f1"],
+    )
+    metrics["split"] = "test" if crops.test else "held_out"
+    metrics["crops"] = len(query.crops)
+    metrics["animals"] = len(judged.animals)
+    metrics["parity"] = {
+        **embedding_parity(asked.trained, asked.embedder, images["held_out"]),
+        "int8": {name: metrics[name] for name in _COMPARED},
+        "float": {name: reference[name] for name in _COMPARED},
+    }
+    metrics["baselines"] = _baselines(
+        asked.trained, crops.herd, images["herd"], query.crops, images["query"]
+    )
+    return query, metrics
 
 
 def _convert(trained: TrainedEmbedder, calibration: NDArray[np.uint8], path: Path) -> _Converted:
@@ -267,6 +308,12 @@ def _baselines(
             colour_features(herd_images), herd.labels, colour_features(query_images), truth
         ),
     }
+
+
+def _doubts(options: EmbedderOptions) -> list[str]:
+    if options.freeze_through is not None and options.weights is None:
+        return ["layers are frozen that were never trained: give weights, or no freeze_through"]
+    return []
 
 
 def _truth(herd: CropSet, query: CropSet) -> NDArray[np.int32]:

@@ -110,7 +110,7 @@ def test_clip_and_truth_lie_beside_the_bundle_and_the_drawn_images_are_gone(resu
 OWN = """
 name: own
 seed: 3
-data: {crops: {train: crops, held_out: 0.3}}
+data: {crops: {train: crops, held_out: 0.3, negatives: nobody}}
 embedder:
   {alpha: 0.35, input_size: 32, tap: block_3_project_BN, dimension: 8, images_per_class: 2,
    steps: 4, evaluate_every: 2, refit_steps: 2, turns: 2}
@@ -126,6 +126,10 @@ def test_without_test_crops_the_bundle_knows_more_than_what_was_judged(tmp_path:
             image = rng.integers(colour - 40, colour + 40, (32, 32, 3)).astype(np.uint8)
             path = tmp_path / "crops" / animal / f"s{number % 3}_{number}.png"
             cv2.imwrite(str(path), image)
+    (tmp_path / "nobody").mkdir()
+    for number in range(20):
+        image = rng.integers(0, 256, (32, 32, 3)).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / "nobody" / f"wall_{number}.png"), image)
     (tmp_path / "own.yaml").write_text(OWN)
     recipe = load_recipe(tmp_path / "own.yaml")
     metrics = run_recipe(recipe, tmp_path / "out", data=tmp_path, weights=None, stages=stages)

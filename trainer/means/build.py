@@ -255,6 +255,26 @@ def recalibrated(
     return remade, tuple(dropped)
 
 
+def with_outliers(
+    means: ClassMeans, negatives: Floats, queries: Floats, options: MeansOptions | None = None
+) -> ClassMeans:
+    """Return the means with outliers prototypes made anew, for an embedder that has changed.
+
+    negatives: float32 (M, D), of no animal. queries: known crops (Q, D), hardly any of which a
+    prototype may claim.
+    """
+    herd = means.owner != OUTLIERS
+    prototypes = means.prototypes[herd]
+    distances = 1 - (queries @ prototypes.T).max(axis=1, keepdims=True)
+    fitted, _ = _two_parts(negatives)
+    outliers = outlier_prototypes(fitted, queries, distances, options or MeansOptions())
+    return replace(
+        means,
+        prototypes=np.concatenate([prototypes, outliers]).astype(np.float32),
+        owner=np.append(means.owner[herd], np.full(len(outliers), OUTLIERS)).astype(np.int32),
+    )
+
+
 def _distances(embeddings: Floats, prototypes: list[Floats]) -> Floats:
     """Return cosine distances (N, A) to each animal's nearest prototype."""
     columns = [1 - (embeddings @ own.T).max(axis=1) for own in prototypes]

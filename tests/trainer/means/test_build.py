@@ -9,7 +9,13 @@ import pytest
 from edge.errors import DataError, UsageError
 from edge.identity.means import OUTLIERS, load_means, save_means
 from trainer.data.crops import CropSet, read_crops
-from trainer.means.build import EmbeddedCrops, build_means, embed_crops, means_from_embeddings
+from trainer.means.build import (
+    EmbeddedCrops,
+    build_means,
+    embed_crops,
+    means_from_embeddings,
+    with_outliers,
+)
 from trainer.means.edit import enrol
 from trainer.means.prototypes import MeansOptions, robust_prototypes
 
@@ -190,3 +196,17 @@ def test_crops_are_read_letterboxed_and_embedded(tmp_path: Path) -> None:
     means, _ = build_means(MeanColour(), first, crops, **HEADER)
     assert means.animals == ("blue", "red")
     assert means.header.embedder_sha256 == "0" * 64
+
+
+def test_outliers_prototypes_are_made_anew_for_another_embedder() -> None:
+    gallery = embedded({"a": [around(A, 6)], "b": [around(B, 6)]})
+    means, _ = means_from_embeddings(gallery, None, negatives=around([0, 0, 0, 1.0], 40), **HEADER)
+    assert (means.owner == OUTLIERS).any()
+    elsewhere = around(C, 40)
+    made = with_outliers(means, elsewhere, around(A, 5, seed=4))
+    outliers = made.prototypes[made.owner == OUTLIERS]
+    assert len(outliers) > 0
+    assert (outliers @ np.array(C) > 0.9).all()
+    assert (made.prototypes[made.owner != OUTLIERS] == means.prototypes[means.owner >= 0]).all()
+    # None that would claim the known.
+    assert not (with_outliers(means, around(A, 40), around(A, 40)).owner == OUTLIERS).any()
