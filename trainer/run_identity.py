@@ -23,16 +23,8 @@ from trainer.evaluate.baselines import colour_features, untrained_embedder
 from trainer.evaluate.identification import Newcomers, evaluate_identification
 from trainer.export.classifier import classifier_macro_f1
 from trainer.export.embedder import embedding_parity, export_embedder
-from trainer.means.build import (
-    GALLERY_TURNS,
-    EmbeddedCrops,
-    MeansReport,
-    embed_crops,
-    embed_gallery,
-    means_from_embeddings,
-    recalibrated,
-    with_outliers,
-)
+from trainer.means.build import MeansReport, means_from_embeddings, recalibrated, with_outliers
+from trainer.means.embed import GALLERY_TURNS, EmbeddedCrops, embed_crops, embed_gallery
 from trainer.means.prototypes import MeansOptions
 from trainer.progress import Report
 from trainer.recipe import Recipe
@@ -185,6 +177,7 @@ def _calibrate(
         created=created,
         options=recipe.means_options(),
         negatives=negatives,
+        references=embed_gallery(first.embedder, crops.held_out, colour, report),
     )
 
 

@@ -14,7 +14,7 @@ from edge.identity.matching import Matcher
 from edge.identity.means import ClassMeans
 from edge.vision.types import Floats
 from trainer.data.crops import CropSet, load_images
-from trainer.means.build import EmbeddedCrops
+from trainer.means.embed import EmbeddedCrops
 
 GALLERY, QUERY, UNKNOWN, NEWCOMER = "gallery", "query", "unknown", "newcomer"
 RIGHT, WRONG, REFUSED = "right", "wrong", "refused"

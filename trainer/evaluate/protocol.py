@@ -19,7 +19,8 @@ from trainer.evaluate import answers
 from trainer.evaluate.answers import AnsweredCrops
 from trainer.evaluate.identification import Newcomers, evaluate_identification, with_newcomers
 from trainer.evaluate.intervals import DRAWS
-from trainer.means.build import EmbeddedCrops, embed_crops, embed_gallery, recalibrated
+from trainer.means.build import recalibrated
+from trainer.means.embed import EmbeddedCrops, embed_crops, embed_gallery
 from trainer.progress import Report, silent
 
 _COMPARED = ("macro_f1", "accuracy", "rank1", "auroc")

@@ -14,13 +14,17 @@ from numpy.typing import NDArray
 
 from edge.errors import DataError
 from edge.identity.means import OUTLIERS, ClassMeans, MeansHeader
-from edge.release.manifest import Turns
 from edge.vision.embedder import Embedder
-from edge.vision.geometry import Colour, letterbox
 from edge.vision.types import Floats
-from trainer.data.crops import CropSet, joined, load_image
+from trainer.data.crops import CropSet, joined
 from trainer.evaluate.measures import macro_f1_score
 from trainer.means.edit import usual_threshold
+from trainer.means.embed import EmbeddedCrops, embed_crops, embed_gallery
+from trainer.means.leave_out import (
+    distances_to,
+    without_held_out_session,
+    without_own_session,
+)
 from trainer.means.prototypes import (
     MeansOptions,
     outlier_prototypes,
@@ -29,7 +33,6 @@ from trainer.means.prototypes import (
 from trainer.means.thresholds import Thresholds, calibrate
 from trainer.progress import Report, silent
 
-GALLERY_TURNS: Turns = 4
 _LEAST_GAIN = 2e-3
 _STRETCHES = 8
 
@@ -41,55 +44,6 @@ class MeansReport:
     dropped: tuple[Path, ...]
     prototypes: dict[str, int]
     calibration: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class EmbeddedCrops:
-    """Crops and their unit embeddings float32 (N, D), row for row."""
-
-    crops: CropSet
-    embeddings: Floats
-
-    def __post_init__(self) -> None:
-        if self.embeddings.ndim != 2 or len(self.embeddings) != len(self.crops):
-            raise ValueError(
-                f"embeddings must be ({len(self.crops)}, D), not {self.embeddings.shape}"
-            )
-
-    def of(self, label: int) -> Floats:
-        """Return one animal's embeddings."""
-        return self.embeddings[self.crops.labels == label]
-
-
-def embed_crops(
-    embedder: Embedder,
-    crops: CropSet,
-    colour: Colour = (114, 114, 114),
-    report: Report = silent,
-    *,
-    turns: Turns | None = None,
-) -> EmbeddedCrops:
-    """Read, letterbox and embed crops exactly as the device does, one at a time.
-
-    turns: see `Embedder.embed`.
-    """
-    embeddings = np.empty((len(crops), embedder.dimension), np.float32)
-    size = (embedder.size, embedder.size)
-    for row, path in enumerate(crops.paths):
-        image = letterbox(load_image(path), size, colour)[0]
-        embeddings[row] = embedder.embed(image[None], turns)[0]
-        report(row + 1, len(crops))
-    return EmbeddedCrops(crops, embeddings)
-
-
-def embed_gallery(
-    embedder: Embedder, crops: CropSet, colour: Colour = (114, 114, 114), report: Report = silent
-) -> EmbeddedCrops:
-    """Embed the crops that class means are made of: each as the mean of its four quarter turns.
-
-    An animal seen from above lies at any angle, and a gallery is embedded only once.
-    """
-    return embed_crops(embedder, crops, colour, report, turns=GALLERY_TURNS)
 
 
 def build_means(
@@ -138,10 +92,15 @@ def means_from_embeddings(
     options: MeansOptions | None = None,
     negatives: Floats | None = None,
     seen_once: EmbeddedCrops | None = None,
+    references: EmbeddedCrops | None = None,
 ) -> tuple[ClassMeans, MeansReport]:
-    """Do what `build_means` does, from embeddings. negatives: float32 (M, D). seen_once:
-    the gallery's crops as a device sees them, to calibrate on without `held_out`; without either,
-    the gallery itself is asked, which is too kind when its embeddings are those of several turns.
+    """Do what `build_means` does, from embeddings.
+
+    negatives: float32 (M, D). seen_once: the gallery's crops as a device sees them, to calibrate on
+    without `held_out`; without either, the gallery itself is asked, which is too kind when its
+    embeddings are those of several turns. references: the held-out crops as a gallery embeds them,
+    where they will join the gallery (`with_held_out`): thresholds are then calibrated for means
+    that know all sessions but the one that is asked.
 
     Raises DataError for an empty gallery or held-out crops of an animal that is not in it.
     """
@@ -168,9 +127,12 @@ def means_from_embeddings(
         labels, sessions = crops.labels, crops.sessions
         chosen = [0] * len(candidates)
     prototypes = [candidates[label][chosen[label]][0] for label in animals]
-    distances = _distances(queries, prototypes)
+    distances = distances_to(queries, prototypes)
+    if references is not None and source == "held_out":
+        counts = [len(own) for own in prototypes]
+        distances = without_held_out_session(gallery, references, queries, counts, options)
     if source == "left_out_sessions":
-        distances = _leave_out(gallery, queries, distances, options)
+        distances = without_own_session(gallery, queries, distances, options)
     outliers = np.zeros((0, queries.shape[1]), np.float32)
     refused = None
     if negatives is not None and len(negatives):
@@ -178,7 +140,7 @@ def means_from_embeddings(
         fitted, asked = _two_parts(negatives)
         outliers = outlier_prototypes(fitted, queries, distances, options)
         distances = _claim(queries, distances, outliers)
-        refused = _claim(asked, _distances(asked, prototypes), outliers)
+        refused = _claim(asked, distances_to(asked, prototypes), outliers)
     thresholds = calibrate(
         distances,
         labels,
@@ -275,12 +237,6 @@ def with_outliers(
     )
 
 
-def _distances(embeddings: Floats, prototypes: list[Floats]) -> Floats:
-    """Return cosine distances (N, A) to each animal's nearest prototype."""
-    columns = [1 - (embeddings @ own.T).max(axis=1) for own in prototypes]
-    return np.stack(columns, axis=1).astype(np.float32)
-
-
 def _labels_among(crops: CropSet, animals: tuple[str, ...]) -> NDArray[np.int32]:
     index = {animal: label for label, animal in enumerate(animals)}
     strangers = sorted(set(crops.names()) - set(index))
@@ -295,7 +251,7 @@ def _choose_counts(
     labels: NDArray[np.int32],
 ) -> list[int]:
     """Return for each animal which candidate to take: more prototypes only for a better F1."""
-    distances = _distances(queries, [own[0][0] for own in candidates])
+    distances = distances_to(queries, [own[0][0] for own in candidates])
     chosen = [0] * len(candidates)
     best = macro_f1_score(labels, np.argmin(distances, axis=1))
     for label, own in enumerate(candidates):
@@ -306,32 +262,6 @@ def _choose_counts(
             if score >= best + _LEAST_GAIN:
                 best, distances, chosen[label] = score, trial, index
     return chosen
-
-
-def _leave_out(
-    gallery: EmbeddedCrops, queries: Floats, distances: Floats, options: MeansOptions
-) -> Floats:
-    """Return distances (N, A) where no crop's own session helped to make its animal's prototype.
-
-    queries: the gallery's crops (N, D) as they are asked.
-
-    An animal with one session is cut into two halves in time. That is kinder than a new session.
-    """
-    distances = distances.copy()
-    for label in range(len(gallery.crops.animals)):
-        rows = np.flatnonzero(gallery.crops.labels == label)
-        names = np.array([gallery.crops.sessions[row] for row in rows], dtype=np.str_)
-        folds = np.unique(names, return_inverse=True)[1].reshape(-1)
-        if folds.max() == 0:
-            folds = (np.arange(len(rows)) * 2 // len(rows)).astype(np.int64)
-        if folds.max() == 0:
-            continue
-        for fold in range(int(folds.max()) + 1):
-            others = gallery.embeddings[rows[folds != fold]]
-            asked = rows[folds == fold]
-            prototype = robust_prototypes(others, 1, options)[0]
-            distances[asked, label] = 1 - (queries[asked] @ prototype.T).max(axis=1)
-    return distances
 
 
 def _two_parts(negatives: Floats) -> tuple[Floats, Floats]:

@@ -18,8 +18,8 @@ from edge.identity.matching import Matcher
 from edge.identity.means import ClassMeans
 from edge.vision.types import Floats, Image
 from trainer.data.crops import load_image
-from trainer.means.build import EmbeddedCrops
 from trainer.means.edit import usual_threshold
+from trainer.means.embed import EmbeddedCrops
 from trainer.means.prototypes import MeansOptions, robust_prototypes
 from trainer.means.twins import find_twins
 

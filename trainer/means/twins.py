@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge.vision.types import Image
 from trainer.data.crops import load_image
-from trainer.means.build import EmbeddedCrops
+from trainer.means.embed import EmbeddedCrops
 
 # Nearer than this by the embedder (cosine distance) and, shrunk to a few grey pixels, equal up to
 # this mean difference in grey levels: the same picture, encoded again at most.

@@ -7,7 +7,7 @@ import numpy as np
 from edge.identity.means import ClassMeans, MeansHeader
 from trainer.data.crops import CropSet
 from trainer.evaluate.answers import AnsweredCrops, answer, joined, thinned
-from trainer.means.build import EmbeddedCrops
+from trainer.means.embed import EmbeddedCrops
 
 
 def at(*degrees: float) -> np.ndarray:

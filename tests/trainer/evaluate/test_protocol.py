@@ -16,7 +16,8 @@ from trainer.evaluate.protocol import (
     doubts,
     evaluate,
 )
-from trainer.means.build import embed_crops, recalibrated
+from trainer.means.build import recalibrated
+from trainer.means.embed import embed_crops
 
 Draw = Callable[..., Path]
 

@@ -9,14 +9,9 @@ import pytest
 from edge.errors import DataError, UsageError
 from edge.identity.means import OUTLIERS, load_means, save_means
 from trainer.data.crops import CropSet, read_crops
-from trainer.means.build import (
-    EmbeddedCrops,
-    build_means,
-    embed_crops,
-    means_from_embeddings,
-    with_outliers,
-)
+from trainer.means.build import build_means, means_from_embeddings, with_outliers
 from trainer.means.edit import enrol
+from trainer.means.embed import EmbeddedCrops, embed_crops
 from trainer.means.prototypes import MeansOptions, robust_prototypes
 
 HEADER = {"embedder_sha256": "0" * 64, "seq": 3, "created": "2026-01-01T00:00:00Z"}

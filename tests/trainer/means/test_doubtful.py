@@ -8,8 +8,8 @@ import pytest
 from edge.identity.means import OUTLIERS, ClassMeans, MeansHeader
 from edge.vision.types import Image
 from trainer.data.crops import CropSet
-from trainer.means.build import EmbeddedCrops
 from trainer.means.doubtful import inspect_crops
+from trainer.means.embed import EmbeddedCrops
 from trainer.means.twins import find_twins
 
 

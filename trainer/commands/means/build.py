@@ -77,6 +77,8 @@ def _build(options: argparse.Namespace) -> int:
     )
     created = now()
     gallery = embed_references(bundle, train, "crops")
+    joining = held_out is not None and not options.held_out_crops
+    references = embed_references(bundle, held_out, "held-out references") if joining else None
     means, report = means_from_embeddings(
         gallery,
         embed(bundle, held_out, "held-out crops") if held_out else None,
@@ -86,13 +88,13 @@ def _build(options: argparse.Namespace) -> int:
         options=made,
         negatives=embed(bundle, negatives, "negatives").embeddings if negatives else None,
         seen_once=None if held_out else embed(bundle, train, "crops as seen once"),
+        references=references,
     )
     dropped, counts = report.dropped, train.counts()
-    if held_out and not options.held_out_crops:
+    if references is not None:
         # They have served to calibrate; as references they are worth more than as witnesses.
-        references = embed_references(bundle, held_out, "held-out references")
         means, dropped = with_held_out(means, gallery, references, made)
-        counts = counts + held_out.counts()
+        counts = counts + references.crops.counts()
     stored = store(bundle, means, options.out, created=created)
     strays = [path.parent.name for path in dropped]
     crops = dict(zip(train.animals, counts.tolist(), strict=True))

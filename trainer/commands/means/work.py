@@ -11,7 +11,7 @@ from rich.table import Table
 
 from edge.release.bundle import Bundle
 from trainer.data.crops import CropSet
-from trainer.means.build import EmbeddedCrops, embed_crops, embed_gallery
+from trainer.means.embed import EmbeddedCrops, embed_crops, embed_gallery
 from trainer.means.storage import Stored
 from trainer.progress import progress_bar
 
