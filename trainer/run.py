@@ -191,7 +191,7 @@ def _learn(
 def _training_key(recipe: Recipe, images: TrainingData, weights: Path | None, replicas: int) -> str:
     """Return what a checkpoint is good for: this training of these images by these versions."""
     # Neither what devices do nor how many threads augment changes what is learned.
-    options = replace(recipe.embedder_options(weights), workers=1, turns=1)
+    options = replace(recipe.embedder_options(weights), workers=1, turns=1, gallery_turns=1)
     what = {
         "versions": (__version__, tf.__version__, keras.__version__),
         "options": repr(replace(options, weights=None)),

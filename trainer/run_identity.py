@@ -24,7 +24,7 @@ from trainer.evaluate.identification import Newcomers, evaluate_identification
 from trainer.export.classifier import classifier_macro_f1
 from trainer.export.embedder import embedding_parity, export_embedder
 from trainer.means.build import MeansReport, means_from_embeddings, recalibrated, with_outliers
-from trainer.means.embed import GALLERY_TURNS, EmbeddedCrops, embed_crops, embed_gallery
+from trainer.means.embed import EmbeddedCrops, embed_crops, embed_gallery
 from trainer.means.prototypes import MeansOptions
 from trainer.progress import Report
 from trainer.recipe import Recipe
@@ -272,7 +272,9 @@ def _float_figures(
     parts = [("herd", crops.herd)]
     if crops.test is not None:
         parts.append(("held_out", crops.held_out))
-    embeddings = np.concatenate([trained.embed(images[name], GALLERY_TURNS) for name, _ in parts])
+    embeddings = np.concatenate(
+        [trained.embed(images[name], trained.options.gallery_turns) for name, _ in parts]
+    )
     gallery = EmbeddedCrops(joined([part for _, part in parts]), embeddings)
     means, _ = recalibrated(judged, gallery, options)
     return evaluate_identification(

@@ -64,7 +64,8 @@ class EmbedderSpec(_Strict, frozen=True):
     """How to feed the embedder. real value of a pixel = pixel * pixel_scale + pixel_offset.
 
     turns: at how many angles a crop is embedded and averaged, each of which costs one inference:
-    1 as it is, 2 also upside down, 4 all quarter turns.
+    1 as it is, 2 also upside down, 4 all quarter turns. gallery_turns: the same for crops that
+    class means are made of.
     """
 
     sha256: Sha256
@@ -77,6 +78,7 @@ class EmbedderSpec(_Strict, frozen=True):
     backbone: str
     tap: str
     turns: Turns = 1
+    gallery_turns: Turns = 4
 
 
 class MeansSpec(_Strict, frozen=True):

@@ -54,6 +54,11 @@ class Embedder:
         """Length of an embedding."""
         return self._spec.dimension
 
+    @property
+    def gallery_turns(self) -> Turns:
+        """At how many angles crops are embedded that class means are made of."""
+        return self._spec.gallery_turns
+
     def embed(self, crops: NDArray[np.uint8], turns: Turns | None = None) -> Floats:
         """Return unit embeddings (N, D) float32 of crops (N, S, S, 3) uint8 RGB.
 

@@ -38,7 +38,9 @@ class EmbedderOptions:
     cosine_softmax, softmax. scale, margin: of the cosine softmax. triplet_margin, triplet_metric:
     of semi_hard and batch_all; the margin is a distance of that metric. mirrored_animals: every
     animal's mirror image is one more animal to tell apart (coats are chiral), which doubles what
-    there is to learn from. turns: at how many angles devices embed a crop; see `EmbedderSpec`.
+    there is to learn from. turns,
+    gallery_turns: at how many angles a crop is embedded by devices and for class means, see
+    `EmbedderSpec`; 1 for a network trained without rotation.
 
     learning_rate: the peak; it warms up, then falls as a cosine. weight_decay: decoupled (AdamW).
     evaluate_every: steps between validations and checkpoints. patience: validations in a row
@@ -69,6 +71,7 @@ class EmbedderOptions:
     triplet_metric: Metric = "cosine"
     mirrored_animals: bool = False
     turns: Turns = 1
+    gallery_turns: Turns = 4
     evaluate_every: int = 100
     patience: int = 0
     refit_steps: int = 0

@@ -59,6 +59,7 @@ def export_embedder(
         backbone=backbone.name if not backbone.widths else f"{backbone.name}_{options.alpha:g}",
         tap=options.layer,
         turns=options.turns,
+        gallery_turns=options.gallery_turns,
     )
 
 

@@ -13,8 +13,6 @@ from edge.vision.types import Floats
 from trainer.data.crops import CropSet, load_image
 from trainer.progress import Report, silent
 
-GALLERY_TURNS: Turns = 4
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddedCrops:
@@ -58,8 +56,9 @@ def embed_crops(
 def embed_gallery(
     embedder: Embedder, crops: CropSet, colour: Colour = (114, 114, 114), report: Report = silent
 ) -> EmbeddedCrops:
-    """Embed the crops that class means are made of: each as the mean of its four quarter turns.
+    """Embed the crops that class means are made of, at as many angles as the bundle asks for.
 
-    An animal seen from above lies at any angle, and a gallery is embedded only once.
+    An animal seen from above lies at any angle, and a gallery is embedded only once. A network that
+    was trained without rotation must not be asked so: its means would be those of other poses.
     """
-    return embed_crops(embedder, crops, colour, report, turns=GALLERY_TURNS)
+    return embed_crops(embedder, crops, colour, report, turns=embedder.gallery_turns)

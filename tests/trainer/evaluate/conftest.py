@@ -27,6 +27,7 @@ class ColourEmbedder:
     size = 16
     dimension = 3
     letterbox_colour = (114, 114, 114)
+    gallery_turns = 1
 
     def __init__(self, tilt: float = 0.0) -> None:
         self._tilt = tilt

@@ -169,7 +169,7 @@ def test_a_newcomer_is_enrolled_beside_the_herd() -> None:
 class MeanColour:
     """Stands in for the embedder: the crop's mean colour as a unit vector."""
 
-    size, dimension = 16, 3
+    size, dimension, gallery_turns = 16, 3, 4
 
     def embed(self, crops: np.ndarray, turns: int | None = None) -> np.ndarray:
         return unit(crops.reshape(len(crops), -1, 3).mean(axis=1) + 1)
