@@ -39,14 +39,12 @@ class _Asked:
     """Queries as matching sees them, (Q,) each.
 
     named: the nearest animal. nearest: its distance. lead: over the second. right: named rightly.
-    weight: how much each counts, 1 on average.
     """
 
     named: NDArray[np.int64]
     nearest: Floats
     lead: Floats
     right: NDArray[np.bool_]
-    weight: Floats
 
 
 def calibrate(
@@ -66,30 +64,22 @@ def calibrate(
 
     Every query is asked twice: as it is, and as a stranger with its own animal struck from the
     herd, at 0.7 of the distance, because a network keeps animals that it was trained on farther
-    apart than strangers. Every animal counts the same, however many crops it has: those of one
-    session are near-duplicates, and a long hard one must not decide for all.
-
-    Among pairs that keep at least `accept` of the rightly named queries and name with at least
-    `precision` (strangers and negatives included), the pair with the best balance of known accepted
-    and strangers refused is taken. Where no pair reaches the precision, it gives way and the record
-    says so. Each animal's threshold then follows its own spread, shrunk to the herd's where it has
-    few sessions, and still takes `accept` of its own rightly named queries; unless that costs the
-    precision, when none goes beyond the herd's. The record's figures are those of the thresholds as
-    they are returned.
+    apart than strangers. Among pairs that keep at least `accept` of the rightly named queries and
+    name with at least `precision` (strangers and negatives included), the pair with the best
+    balance of known accepted and strangers refused is taken. Where no pair reaches the precision,
+    it gives way and the record says so. Each animal's threshold then follows its own spread, shrunk
+    to the herd's where it has few sessions, and still takes `accept` of its own rightly named
+    queries; unless that costs the precision, when none goes beyond the herd's. The record's figures
+    are those of the thresholds as they are returned.
     """
     animals = distances.shape[1]
-    sizes = np.bincount(labels, minlength=animals)
-    weight = (len(labels) / np.maximum(sizes[labels] * np.sum(sizes > 0), 1)).astype(np.float32)
-    known = _ask(distances, labels, weight)
+    known = _ask(distances, labels)
     if not known.right.any():
         record = {"source": "none", "threshold": UNCALIBRATED, "margin": 0.0}
         return Thresholds(np.full(animals, UNCALIBRATED, np.float32), 0.0, record)
     struck = distances * np.float32(_STRANGERS_NEARER)
     struck[np.arange(len(labels)), labels] = np.inf
-    if negatives is not None:
-        struck = np.concatenate([struck, negatives])
-        weight = np.append(weight, np.ones(len(negatives), np.float32))
-    strangers = _ask(struck, None, weight)
+    strangers = _ask(struck if negatives is None else np.concatenate([struck, negatives]), None)
     threshold, margin = _choose(known, strangers, precision, accept)
     per_animal = _per_animal(known, labels, sessions, animals, threshold, accept)
     reached = _reached(known, strangers, per_animal, margin)
@@ -107,7 +97,7 @@ def calibrate(
     return Thresholds(per_animal, margin, record)
 
 
-def _ask(distances: Floats, labels: NDArray[np.int32] | None, weight: Floats) -> _Asked:
+def _ask(distances: Floats, labels: NDArray[np.int32] | None) -> _Asked:
     best = np.argmin(distances, axis=1)
     if distances.shape[1] > 1:
         two = np.partition(distances, 1, axis=1)[:, :2]
@@ -117,7 +107,7 @@ def _ask(distances: Floats, labels: NDArray[np.int32] | None, weight: Floats) ->
     possible = np.isfinite(nearest)
     lead = np.where(possible, second - np.where(possible, nearest, 0), -np.inf)
     right = np.zeros(len(distances), bool) if labels is None else (best == labels) & possible
-    return _Asked(best, nearest.astype(np.float32), lead.astype(np.float32), right, weight)
+    return _Asked(best, nearest.astype(np.float32), lead.astype(np.float32), right)
 
 
 def _reached(
@@ -128,12 +118,11 @@ def _reached(
         (asked.nearest <= per_animal[asked.named]) & (asked.lead >= margin)
         for asked in (known, strangers)
     )
-    right = float(known.weight[passed & known.right].sum())
-    named = float(known.weight[passed].sum() + strangers.weight[taken].sum())
+    right = int((passed & known.right).sum())
     return {
-        "precision": right / named if named else 1.0,
-        "accepted": right / float(known.weight[known.right].sum()),
-        "strangers_refused": 1 - float(strangers.weight[taken].sum() / strangers.weight.sum()),
+        "precision": right / max(1, int(passed.sum() + taken.sum())),
+        "accepted": right / int(known.right.sum()),
+        "strangers_refused": float(1 - taken.mean()),
     }
 
 
@@ -151,13 +140,12 @@ def _choose(
         right = _accepted(known, known.right, candidates, margin)
         wrong = _accepted(known, ~known.right, candidates, margin)
         strange = _accepted(strangers, np.ones(len(strangers.lead), bool), candidates, margin)
-        share = right / known.weight[known.right].sum()
-        named = right + wrong + strange
-        exact = np.divide(right, named, out=np.ones_like(named), where=named > 0)
-        balance = share + 1 - strange / strangers.weight.sum()
+        share = right / known.right.sum()
+        exact = right / np.maximum(right + wrong + strange, 1)
+        balance = share + 1 - strange / max(1, len(strangers.lead))
         rows.append(np.stack([candidates, np.full(len(candidates), margin), share, exact, balance]))
     table = np.concatenate(rows, axis=1)
-    kept = table[:, table[2] >= min(accept, table[2].max()) - 1e-9]
+    kept = table[:, table[2] >= min(accept, table[2].max())]
     exact = kept[:, kept[3] >= precision]
     if exact.shape[1]:
         best = exact[:, exact[4] >= exact[4].max() - 1e-9]
@@ -171,13 +159,10 @@ def _choose(
 
 def _accepted(
     asked: _Asked, rows: NDArray[np.bool_], candidates: Floats, margin: float
-) -> NDArray[np.float64]:
-    """Return the weight of those of `rows` that each candidate threshold (T,) accepts."""
-    rows = np.flatnonzero(rows & (asked.lead >= margin))
-    rows = rows[np.argsort(asked.nearest[rows], kind="stable")]
-    passed = np.append(0.0, np.cumsum(asked.weight[rows], dtype=np.float64))
-    count = np.searchsorted(asked.nearest[rows], candidates, side="right")
-    return np.asarray(passed[count])
+) -> NDArray[np.int64]:
+    """Return how many of `rows` each candidate threshold (T,) accepts."""
+    nearest = np.sort(asked.nearest[rows & (asked.lead >= margin)])
+    return np.searchsorted(nearest, candidates, side="right")
 
 
 def _per_animal(
