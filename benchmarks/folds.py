@@ -1,9 +1,12 @@
-"""Folds to tune a recipe on without its test crops: python benchmarks/folds.py --crops DIR --out DIR.
+"""Folds to tune a recipe on without its test crops.
+
+    python benchmarks/folds.py --crops DIR --out DIR
+    earmark-trainer run models/recipes/opencows.yaml --data DIR/fold0 --out ...
 
 Of a folder of training crops, makes `fold0` and `fold1`, each laid out as recipes want it (train,
-test, newcomer_gallery, newcomer_query; links, no copies). Of the animals with several sessions every
-other one is left out whole, as newcomers; of the rest every other session, the largest kept, is the
-test. Then: earmark-trainer run models/recipes/opencows.yaml --data OUT/fold0 --out ...
+test, newcomer_gallery, newcomer_query; links, no copies). Of the animals with several sessions
+every other one is left out whole, as newcomers; of the rest every other session, the largest kept,
+is the test.
 """
 
 from __future__ import annotations
