@@ -1,4 +1,4 @@
-"""What augmentation costs the training loop: python benchmarks/training.py --crops DIR [--steps 40].
+"""What augmentation costs training: python benchmarks/training.py --crops DIR [--steps 40].
 
 Feeds one network in turn by the input pipeline (reading from memory, augmenting in threads) and
 from memory with nothing to do, and prints images a second of each and their ratio, from one run.
