@@ -18,7 +18,7 @@ CHIEF = "chief"
 STRATEGIES: tuple[StrategyName, ...] = ("single", "mirrored", "multiworker")
 
 
-def make_strategy(name: StrategyName) -> tf.distribute.Strategy:
+def make_strategy(name: str) -> tf.distribute.Strategy:
     """Return how training is spread.
 
     single: one device. mirrored: every GPU of this machine. multiworker: the machines that the

@@ -164,5 +164,5 @@ def test_a_cluster_that_cannot_be_is_told(config: str, monkeypatch: pytest.Monke
 def test_names() -> None:
     assert make_strategy("single").num_replicas_in_sync == 1
     with pytest.raises(UsageError, match="no strategy 'many'"):
-        make_strategy("many")  # type: ignore[arg-type]
+        make_strategy("many")
     assert resolve_precision("mixed_bfloat16") == "mixed_bfloat16"

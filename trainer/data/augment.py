@@ -46,6 +46,20 @@ class Augmentation:
     patch_side: float = 0.4
 
 
+NO_AUGMENTATION = Augmentation(
+    rotation_deg=0,
+    zoom=1,
+    shift=0,
+    brightness=0,
+    contrast=0,
+    tint=0,
+    greyscale=0,
+    blur=0,
+    noise=0,
+    patch=0,
+)
+
+
 def check_augmentation(options: Augmentation) -> None:
     """Raise UsageError for a value that no crop can be changed by."""
     for name in ("greyscale", "blur", "noise", "patch", "brightness", "contrast", "tint", "shift"):

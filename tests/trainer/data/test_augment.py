@@ -5,27 +5,16 @@ import numpy as np
 import pytest
 
 from edge.errors import UsageError
-from trainer.data.augment import Augmentation, Augmenter, check_augmentation
-
-STILL = Augmentation(
-    rotation_deg=0,
-    zoom=1,
-    stretch=1,
-    hue_deg=0,
-    saturation=1,
-    shift=0,
-    brightness=0,
-    contrast=0,
-    tint=0,
-    greyscale=0,
-    blur=0,
-    noise=0,
-    patch=0,
+from trainer.data.augment import (
+    NO_AUGMENTATION,
+    Augmentation,
+    Augmenter,
+    check_augmentation,
 )
 
 
 def only(**changes: float) -> Augmentation:
-    values = {name: getattr(STILL, name) for name in STILL.__slots__}
+    values = {name: getattr(NO_AUGMENTATION, name) for name in NO_AUGMENTATION.__slots__}
     return Augmentation(**(values | changes))
 
 
@@ -35,7 +24,9 @@ def images() -> np.ndarray:
 
 
 def test_with_everything_off_nothing_changes(images: np.ndarray) -> None:
-    assert (Augmenter(40, 0, options=STILL)(images, np.random.default_rng(0)) == images).all()
+    assert (
+        Augmenter(40, 0, options=NO_AUGMENTATION)(images, np.random.default_rng(0)) == images
+    ).all()
 
 
 def test_the_seed_decides_and_the_input_stays(images: np.ndarray) -> None:

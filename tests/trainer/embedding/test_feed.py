@@ -1,32 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
-from trainer.data.augment import Augmentation
+from trainer.data.augment import NO_AUGMENTATION
 from trainer.data.crops import CropSet
-from trainer.embedding.feed import Feed
+from trainer.embedding.feed import Batch, Feed
 from trainer.embedding.options import EmbedderOptions
 
-STILL = Augmentation(
-    rotation_deg=0,
-    zoom=1,
-    shift=0,
-    brightness=0,
-    contrast=0,
-    tint=0,
-    greyscale=0,
-    blur=0,
-    noise=0,
-    patch=0,
-)
-OPTIONS = EmbedderOptions(
-    input_size=16, classes_per_batch=2, images_per_class=2, seed=5, augmentation=Augmentation()
-)
+OPTIONS = EmbedderOptions(input_size=16, classes_per_batch=2, images_per_class=2, seed=5)
 
 
 @pytest.fixture
@@ -41,10 +29,10 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3)).astype(np.uint8)
 
 
-def equal(one: object, other: object) -> bool:
+def equal(one: Iterable[Batch], other: Iterable[Batch]) -> bool:
     return all(
         (a.images == b.images).all() and (a.labels == b.labels).all()
-        for a, b in zip(one, other, strict=True)  # type: ignore[call-overload]
+        for a, b in zip(one, other, strict=True)
     )
 
 
@@ -60,7 +48,7 @@ def test_threads_do_not_change_the_batches(crops: CropSet, images: np.ndarray) -
 
 
 def test_replicas_share_the_batches_out(crops: CropSet, images: np.ndarray) -> None:
-    still = replace(OPTIONS, augmentation=STILL)
+    still = replace(OPTIONS, augmentation=NO_AUGMENTATION)
     alone = list(islice(Feed(crops, images, still), 6))
     for replica in range(2):
         part = islice(Feed(crops, images, still, replica=replica, replicas=2), 3)
@@ -68,7 +56,9 @@ def test_replicas_share_the_batches_out(crops: CropSet, images: np.ndarray) -> N
 
 
 def test_mirror_images_are_other_animals(crops: CropSet, images: np.ndarray) -> None:
-    feed = Feed(crops, images, replace(OPTIONS, augmentation=STILL, mirrored_animals=True))
+    feed = Feed(
+        crops, images, replace(OPTIONS, augmentation=NO_AUGMENTATION, mirrored_animals=True)
+    )
     assert feed.animals == 6
     seen = set()
     for batch in islice(feed, 12):
@@ -84,8 +74,10 @@ def test_mirror_images_are_other_animals(crops: CropSet, images: np.ndarray) -> 
 @pytest.mark.parametrize(
     ("wanted", "animals", "expected"), [(None, 5, 5), (None, 40, 12), ("all", 40, 40), (7, 40, 7)]
 )
-def test_how_many_animals_a_batch_has(wanted: object, animals: int, expected: int) -> None:
-    options = replace(OPTIONS, classes_per_batch=wanted, images_per_class=3)  # type: ignore[arg-type]
+def test_how_many_animals_a_batch_has(
+    wanted: int | Literal["all"] | None, animals: int, expected: int
+) -> None:
+    options = replace(OPTIONS, classes_per_batch=wanted, images_per_class=3)
     assert options.classes_in_batch(animals) == expected
     assert options.batch_size(animals) == 3 * expected
 

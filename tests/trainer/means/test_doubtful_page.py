@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -114,7 +113,6 @@ def test_without_doubts_there_is_no_sheet(findings: Findings, tmp_path: Path) ->
     assert "0 doubtful of 4 crops" in (out / "index.html").read_text()
 
 
-@pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
 def test_the_script_moves_exactly_the_listed_files_out_of_the_crops(
     findings: Findings, tmp_path: Path
 ) -> None:
