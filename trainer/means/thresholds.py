@@ -64,13 +64,17 @@ def calibrate(
 
     Every query is asked twice: as it is, and as a stranger with its own animal struck from the
     herd, at 0.7 of the distance, because a network keeps animals that it was trained on farther
-    apart than strangers. Among pairs that keep at least `accept` of the rightly named queries and
-    name with at least `precision` (strangers and negatives included), the pair with the best
-    balance of known accepted and strangers refused is taken. Where no pair reaches the precision,
-    it gives way and the record says so. Each animal's threshold then follows its own spread, shrunk
-    to the herd's where it has few sessions, and still takes `accept` of its own rightly named
-    queries; unless that costs the precision, when none goes beyond the herd's. The record's figures
-    are those of the thresholds as they are returned.
+    apart than strangers. The margin is there for animals of the herd that are mistaken for each
+    other: the least one with which `precision` of the known queries' names are right, or else the
+    one with the best balance of names right and right names kept; it may cost half of the right
+    names that `accept` lets go. The threshold is there for strangers: of those that keep at least
+    `accept` of the rightly named queries and name with at least `precision` (strangers and
+    negatives included), the one with the best balance of known accepted and strangers refused. A
+    larger margin is taken only where it reaches a precision that no threshold reaches without it.
+    Where nothing reaches the precision, it gives way and the record says so. Each animal's
+    threshold then follows its own spread, shrunk to the herd's where it has few sessions, and still
+    takes `accept` of its own rightly named queries; unless that costs the precision, when none goes
+    beyond the herd's. The record's figures are those of the thresholds as they are returned.
     """
     animals = distances.shape[1]
     known = _ask(distances, labels)
@@ -129,32 +133,54 @@ def _reached(
 def _choose(
     known: _Asked, strangers: _Asked, precision: float, accept: float
 ) -> tuple[float, float]:
+    """Return (threshold, margin)."""
+    tried = []
+    for margin in _possible_margins(known, precision, (1 + accept) / 2):
+        threshold, exact = _choose_threshold(known, strangers, margin, precision, accept)
+        if exact >= precision:
+            return threshold, margin
+        tried.append((threshold, margin))
+    return tried[0]
+
+
+def _possible_margins(known: _Asked, precision: float, accept: float) -> tuple[float, ...]:
+    """Return the margin that tells the known animals apart, and larger ones that cost little."""
+    right, wrong = (
+        np.array([(rows & (known.lead >= margin)).sum() for margin in _MARGINS])
+        for rows in (known.right, ~known.right)
+    )
+    share, exact = right / known.right.sum(), right / np.maximum(right + wrong, 1)
+    affordable = share >= accept
+    reached = affordable & (exact >= precision)
+    least = np.argmax(reached if reached.any() else np.where(affordable, share + exact, 0))
+    return tuple(np.array(_MARGINS)[least:][affordable[least:]].tolist())
+
+
+def _choose_threshold(
+    known: _Asked, strangers: _Asked, margin: float, precision: float, accept: float
+) -> tuple[float, float]:
+    """Return the threshold under a margin, and the precision that it reaches."""
     everything = np.concatenate([known.nearest, strangers.nearest])
     everything = np.unique(everything[np.isfinite(everything)])
     steps = np.linspace(0, len(everything) - 1, min(_CANDIDATES, len(everything)))
     candidates = everything[np.round(steps).astype(int)]
     # The middle between neighbours, and a little beyond the last.
     candidates = np.append((candidates[1:] + candidates[:-1]) / 2, candidates[-1] + 1e-3)
-    rows = []
-    for margin in _MARGINS:
-        right = _accepted(known, known.right, candidates, margin)
-        wrong = _accepted(known, ~known.right, candidates, margin)
-        strange = _accepted(strangers, np.ones(len(strangers.lead), bool), candidates, margin)
-        share = right / known.right.sum()
-        exact = right / np.maximum(right + wrong + strange, 1)
-        balance = share + 1 - strange / max(1, len(strangers.lead))
-        rows.append(np.stack([candidates, np.full(len(candidates), margin), share, exact, balance]))
-    table = np.concatenate(rows, axis=1)
-    kept = table[:, table[2] >= min(accept, table[2].max())]
-    exact = kept[:, kept[3] >= precision]
-    if exact.shape[1]:
-        best = exact[:, exact[4] >= exact[4].max() - 1e-9]
+    right = _accepted(known, known.right, candidates, margin)
+    wrong = _accepted(known, ~known.right, candidates, margin)
+    strange = _accepted(strangers, np.ones(len(strangers.lead), bool), candidates, margin)
+    share = right / known.right.sum()
+    exact = right / np.maximum(right + wrong + strange, 1)
+    kept = share >= min(accept, share.max())
+    reached = kept & (exact >= precision)
+    if reached.any():
+        score = np.where(reached, share - strange / max(1, len(strangers.lead)), -np.inf)
     else:
-        best = kept[:, kept[3] >= kept[3].max() - 1e-9]
-    margin = best[1].min()
+        score = np.where(kept, exact, -np.inf)
+    best = score >= score.max() - 1e-9
     # Where a whole stretch is equally good, its middle is the safest.
-    equal = best[0][best[1] == margin]
-    return float((equal.min() + equal.max()) / 2), float(margin)
+    equal = candidates[best]
+    return float((equal.min() + equal.max()) / 2), float(exact[best].max())
 
 
 def _accepted(

@@ -46,6 +46,18 @@ def test_known_animals_are_not_refused_for_the_sake_of_precision() -> None:
     assert result.record["precision"] < 0.97
 
 
+def test_a_margin_is_for_animals_of_the_herd_not_for_half_of_the_strangers() -> None:
+    distances, labels, sessions = herd(np.linspace(0.05, 0.3, 40), 0.9)
+    near = np.full((80, 4), 0.9, np.float32)
+    near[:, 0] = 0.04
+    near[:40, 1] = 0.05
+    result = calibrate(distances, labels, sessions, negatives=near)
+    assert result.record["precision"] < 0.97
+    assert result.margin == 0
+    # Where it makes the whole difference, it is taken.
+    assert calibrate(distances, labels, sessions, negatives=near[:40]).margin > 0.01
+
+
 def test_a_margin_is_asked_where_wrong_names_are_close_calls() -> None:
     distances, labels, sessions = herd(np.linspace(0.1, 0.2, 40), 0.7)
     # Some queries of animal 0 lie a hair nearer to animal 1.
