@@ -212,7 +212,8 @@ def _name_means(
                 bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.6},
             )
             box = text.get_window_extent(renderer)
-            crowd = sum(box.overlaps(other) for other in taken)
+            inside = axis.bbox.x0 <= box.x0 and box.x1 <= axis.bbox.x1
+            crowd = sum(box.overlaps(other) for other in taken) + (not inside)
             if crowd < least:
                 if best is not None:
                     best[0].remove()
