@@ -26,7 +26,9 @@ class Augmentation:
     shift: of the side, +-. brightness: of full scale, +-. contrast: factor 1 +-. tint: factor
     1 +- for each channel. greyscale, blur, noise, patch: probabilities of a night camera's grey,
     a blurred crop, sensor noise (sigma in grey levels) and an occluding patch of up to
-    `patch_side` of the side.
+    `patch_side` of the side. cut: probability of an animal that the picture's edge or a pillar cuts
+    off: up to `cut_side` of the side is filled from one edge on. Such crops are what known animals
+    are refused for.
     """
 
     rotation_deg: float = 180.0
@@ -44,6 +46,8 @@ class Augmentation:
     noise_sigma: float = 8.0
     patch: float = 0.25
     patch_side: float = 0.4
+    cut: float = 0.3
+    cut_side: float = 0.35
 
 
 NO_AUGMENTATION = Augmentation(
@@ -57,12 +61,14 @@ NO_AUGMENTATION = Augmentation(
     blur=0,
     noise=0,
     patch=0,
+    cut=0,
 )
 
 
 def check_augmentation(options: Augmentation) -> None:
     """Raise UsageError for a value that no crop can be changed by."""
-    for name in ("greyscale", "blur", "noise", "patch", "brightness", "contrast", "tint", "shift"):
+    shares = ("brightness", "contrast", "tint", "shift")
+    for name in ("greyscale", "blur", "noise", "patch", "cut", *shares):
         if not 0 <= getattr(options, name) <= 1:
             raise UsageError(
                 f"augmentation: {name} must be from 0 to 1, not {getattr(options, name)}"
@@ -72,8 +78,11 @@ def check_augmentation(options: Augmentation) -> None:
             raise UsageError(
                 f"augmentation: {name} must be at least 1, not {getattr(options, name)}"
             )
-    if not 0.1 <= options.patch_side <= 0.9:
-        raise UsageError(f"augmentation: patch_side must be from 0.1 to 0.9: {options.patch_side}")
+    for name in ("patch_side", "cut_side"):
+        if not 0.1 <= getattr(options, name) <= 0.9:
+            raise UsageError(
+                f"augmentation: {name} must be from 0.1 to 0.9: {getattr(options, name)}"
+            )
     for name in ("rotation_deg", "hue_deg", "noise_sigma"):
         if not getattr(options, name) >= 0:
             raise UsageError(f"augmentation: {name} must not be negative")
@@ -110,7 +119,7 @@ class Augmenter:
 
     def _change(self, image: Image, rng: np.random.Generator) -> Image:
         options = self._options
-        chances = rng.random(4)
+        chances = rng.random(5)
         if options.hue_deg or options.saturation > 1:
             image = self._recolour(image, rng)
         image = self._light(image, rng)
@@ -119,6 +128,8 @@ class Augmenter:
         if chances[1] < options.blur:
             image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, max(0.8, self._size / 90)))
         image = self._warp(image, rng)
+        if chances[4] < options.cut:
+            image = self._cut(image, rng)
         if chances[2] < options.noise:
             y, x = rng.integers(0, self._size, 2)
             window = self._noise[y : y + self._size, x : x + self._size]
@@ -167,6 +178,12 @@ class Augmenter:
             ),
             np.uint8,
         )
+
+    def _cut(self, image: Image, rng: np.random.Generator) -> Image:
+        depth = max(1, int(self._size * rng.uniform(0.05, self._options.cut_side)))
+        strip = (slice(None, depth), slice(-depth, None))[rng.integers(2)]
+        image[(strip, slice(None)) if rng.random() < 0.5 else (slice(None), strip)] = self._colour
+        return image
 
     def _occlude(self, image: Image, rng: np.random.Generator) -> Image:
         size = self._size

@@ -82,6 +82,23 @@ def test_noise_is_small_and_patches_are_flat() -> None:
         assert len(colours) == 2
 
 
+def test_a_cut_fills_a_strip_along_one_edge() -> None:
+    white = np.full((60, 40, 40, 3), 255, np.uint8)
+    cut = Augmenter(40, 0, (9, 8, 7), only(cut=1, cut_side=0.5))(white, np.random.default_rng(0))
+    edges = set()
+    for image in cut:
+        filled = (image == [9, 8, 7]).all(axis=2)
+        assert (image[~filled] == 255).all()
+        rows, columns = filled.all(axis=1), filled.all(axis=0)
+        # A whole strip and nothing else, which leaves at least half of the side.
+        assert filled.sum() == 40 * (rows.sum() + columns.sum())
+        assert 2 <= rows.sum() + columns.sum() <= 20
+        ends = (rows[0], rows[-1], columns[0], columns[-1])
+        assert sum(ends) == 1
+        edges.add(ends.index(True))
+    assert edges == {0, 1, 2, 3}
+
+
 def test_brightness_moves_the_mean_within_its_limits() -> None:
     grey = np.full((40, 8, 8, 3), 128, np.uint8)
     means = Augmenter(8, 0, options=only(brightness=0.2))(grey, np.random.default_rng(0)).mean(
@@ -115,9 +132,9 @@ def test_hue_turns_colours_and_leaves_grey_alone() -> None:
     grey = np.full((4, 8, 8, 3), 90, np.uint8)
     rng = np.random.default_rng(0)
     assert (Augmenter(8, 0, options=only(hue_deg=40, saturation=2))(grey, rng) == 90).all()
-    red = np.zeros((60, 8, 8, 3), np.uint8)
+    red = np.zeros((600, 8, 8, 3), np.uint8)
     red[..., 0] = 200
-    turned = Augmenter(8, 0, options=only(hue_deg=40))(red, rng)[:, 0, 0]
+    turned = Augmenter(8, 0, options=only(hue_deg=40))(red, rng)[:, 0, 0].astype(int)
     assert (turned[:, 0] == 200).all()
     # 40 of the 60 degrees from red to yellow, or to magenta.
     assert turned[:, 1].max() == pytest.approx(200 * 40 / 60, abs=8)
@@ -125,8 +142,9 @@ def test_hue_turns_colours_and_leaves_grey_alone() -> None:
 
 
 def test_saturation_pales_and_deepens() -> None:
-    pink = np.full((60, 8, 8, 3), (200, 150, 150), np.uint8)
-    changed = Augmenter(8, 0, options=only(saturation=2))(pink, np.random.default_rng(0))[:, 0, 0]
+    pink = np.full((600, 8, 8, 3), (200, 150, 150), np.uint8)
+    augment = Augmenter(8, 0, options=only(saturation=2))
+    changed = augment(pink, np.random.default_rng(0))[:, 0, 0].astype(int)
     assert (changed[:, 0] == 200).all()
     assert changed[:, 1].min() == pytest.approx(100, abs=4)
     assert changed[:, 1].max() == pytest.approx(175, abs=4)
@@ -134,7 +152,14 @@ def test_saturation_pales_and_deepens() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("zoom", 0.5), ("stretch", 0), ("patch", 1.5), ("patch_side", 2), ("hue_deg", -1)],
+    [
+        ("zoom", 0.5),
+        ("stretch", 0),
+        ("patch", 1.5),
+        ("patch_side", 2),
+        ("cut_side", 0),
+        ("hue_deg", -1),
+    ],
 )
 def test_a_change_that_cannot_be_is_refused(name: str, value: float) -> None:
     check_augmentation(Augmentation())
