@@ -12,9 +12,11 @@ import numpy as np
 from edge.errors import DataError, UsageError
 from edge.messaging.topics import check_animals
 from edge.vision.types import Floats
+from trainer.data.annotations import read_coco, read_frames
+from trainer.data.annotations.split import sessions_in_both, split_every, split_frames
 from trainer.data.crops import CropSet, check_trainable, load_image, read_crops
 from trainer.data.folders import read_strangers
-from trainer.data.frames import FrameSet, read_coco
+from trainer.data.frames import FrameSet
 from trainer.data.herd import HerdOptions, SessionPlan, simulate
 from trainer.data.splits import (
     FRAME_SPLIT_WARNING,
@@ -28,7 +30,6 @@ from trainer.recipe import CropsSource, FramesSource, HerdSource, Recipe
 TEST_SEED = 900
 # Of typical crowding: some 9 % of its boxes are half hidden, as of all that the simulator draws.
 CLIP_SEED = 953
-_MOST_OVER = 1.5
 _LIGHTS = ("day", "dusk", "night")
 _CAMERAS = (1, 2)
 
@@ -69,11 +70,12 @@ class CropData:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameData:
-    """Frames by what they are for, by whole sessions."""
+    """Frames by what they are for, by whole sessions. warnings: why to read figures with care."""
 
     fit: FrameSet
     held_out: FrameSet
     test: FrameSet | None
+    warnings: tuple[str, ...] = ()
 
     def all_paths(self) -> list[Path]:
         """Return every image file, in a fixed order."""
@@ -89,9 +91,12 @@ class FrameData:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingData:
-    """All that one run reads. digest: SHA-256 over images and boxes."""
+    """All that one run reads. digest: SHA-256 over images and boxes.
 
-    crops: CropData
+    crops: None for a recipe that has only a detector.
+    """
+
+    crops: CropData | None
     frames: FrameData | None
     digest: str
 
@@ -102,6 +107,8 @@ def load_data(recipe: Recipe, data: Path | None, work: Path, report: Report) -> 
     data: the folder that the recipe's paths are relative to. Raises DataError for what cannot be
     trained on, UsageError without a folder where one is needed.
     """
+    crops: CropData | None = None
+    frames: FrameData | None = None
     if recipe.data.herd is not None:
         crops, frames = _herd(recipe.data.herd, recipe, work, report)
     else:
@@ -109,19 +116,19 @@ def load_data(recipe: Recipe, data: Path | None, work: Path, report: Report) -> 
             raise UsageError(f"recipe {recipe.name!r} needs --data DIR, the folder of its images")
         if not data.is_dir():
             raise UsageError(f"{data}: no such folder (--data)")
-        if recipe.data.crops is None:
-            raise UsageError(f"recipe {recipe.name!r} names no crops")
-        crops = _crops(recipe.data.crops, data, recipe.seed)
-        frames = None
+        if recipe.data.crops is not None:
+            crops = _crops(recipe.data.crops, data, recipe.seed)
         if recipe.data.frames is not None and recipe.detector is not None:
             frames = _frames(recipe.data.frames, data, recipe.seed)
-    check_trainable(crops.fit)
-    if not len(crops.held_out):
-        raise DataError(
-            "no session can be held out for validation: every animal has crops of one session "
-            "only; name files <session>_<frame>.jpg and give each animal at least two sessions"
-        )
-    paths = crops.all_paths()
+    paths: list[Path] = []
+    if crops is not None:
+        check_trainable(crops.fit)
+        if not len(crops.held_out):
+            raise DataError(
+                "no session can be held out for validation: every animal has crops of one session "
+                "only; name files <session>_<frame>.jpg and give each animal at least two sessions"
+            )
+        paths += crops.all_paths()
     if frames is not None:
         paths += frames.all_paths()
     # A broken file is told now, and not after the training.
@@ -179,31 +186,36 @@ def _crops(source: CropsSource, data: Path, seed: int) -> CropData:
 
 
 def _frames(source: FramesSource, data: Path, seed: int) -> FrameData:
-    train = read_coco(data / source.train)
-    test = read_coco(data / source.test) if source.test else None
+    images = data / source.images if source.images else None
+    train = read_frames(data / source.train, images=images)
+    test = None
+    warnings = []
+    if source.test is not None:
+        # Classes go by name: a file may lack one, or list them in another order.
+        test = read_frames(data / source.test, images=images).with_classes(train.class_names)
+    elif source.test_every is not None:
+        train, test = split_every(train, source.test_every, force=source.force_frame_split)
+    if test is not None:
+        same = {path.resolve() for path in train.paths} & {path.resolve() for path in test.paths}
+        if same:
+            raise DataError(f"{min(same)}: is to be trained on and is a test frame as well")
+        if both := sessions_in_both(train, test):
+            warnings.append(
+                f"{len(both)} sessions of the test frames are trained on ({both[0]}): "
+                "near-duplicate frames make the detector's figures too good"
+            )
     fit, held_out = _split_frames(train, source.held_out, seed)
-    return FrameData(fit, held_out, test)
+    return FrameData(fit, held_out, test, tuple(warnings))
 
 
 def _split_frames(frames: FrameSet, fraction: float, seed: int) -> tuple[FrameSet, FrameSet]:
     """Hold out about `fraction` of the frames by whole sessions; one session is cut at its end."""
-    names = np.array(frames.sessions, dtype=np.str_)
-    sessions = np.unique(names)
-    held = np.zeros(len(names), bool)
-    if len(sessions) == 1:
-        held[len(names) - max(1, round(fraction * len(names))) :] = True
-    else:
-        goal = fraction * len(names)
-        for session in np.random.default_rng(seed).permutation(sessions):
-            if held.sum() >= goal:
-                break
-            # A long session would leave too little to learn from.
-            if held.sum() + np.sum(names == session) <= _MOST_OVER * goal:
-                held |= names == session
-        if not held.any():
-            held = names == min(sessions, key=lambda session: int(np.sum(names == session)))
-    if held.all() or not held.any():
-        raise DataError(f"{len(names)} annotated frame cannot be split; annotate some more")
+    if len(set(frames.sessions)) > 1:
+        return split_frames(frames, fraction, seed)
+    if len(frames) < 2:
+        raise DataError(f"{len(frames)} annotated frame cannot be split; annotate some more")
+    held = np.zeros(len(frames), bool)
+    held[len(frames) - min(len(frames) - 1, max(1, round(fraction * len(frames)))) :] = True
     return frames.select(~held), frames.select(held)
 
 
@@ -305,6 +317,7 @@ def _joined_frames(parts: list[FrameSet]) -> FrameSet:
         classes=tuple(classes for part in parts for classes in part.classes),
         sessions=tuple(f"{n}/{name}" for n, part in enumerate(parts) for name in part.sessions),
         class_names=parts[0].class_names,
+        animals=tuple(animals for part in parts for animals in part.animals),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 
 from edge.errors import DataError, UsageError
+from trainer.data.annotations import read_frames, write_frames
+from trainer.data.annotations.split import split_frames, write_split
 from trainer.data.frames import FrameSet
 from trainer.progress import silent
 from trainer.recipe import Recipe, load_recipe
-from trainer.sources import _split_frames, load_data
+from trainer.sources import FrameData, _split_frames, load_data
 
 CROPS = (
     "name: r\nseed: 2\ndata: {crops: {test: test, newcomer_gallery: new, newcomer_query: asked}}\n"
@@ -180,3 +183,75 @@ def test_what_makes_figures_too_good_is_said(tmp_path: Path) -> None:
     frame = "name: r\ndata: {crops: {split: frame, force_frame_split: true, test: test}}\n"
     loaded = load_data(recipe(tmp_path, frame), data, tmp_path / "work", silent)
     assert "at random by frame" in loaded.crops.warnings[0]
+
+
+def photographs(root: Path, names: list[str], classes: list[str], used: int = 0) -> Path:
+    """Write a COCO file of images with a box each, of the class number `used`."""
+    root.mkdir(parents=True, exist_ok=True)
+    images, annotations = [], []
+    for row, name in enumerate(names):
+        image = np.random.default_rng(row).integers(0, 255, (20, 40, 3)).astype(np.uint8)
+        cv2.imwrite(str(root / name), image)
+        images.append({"id": row, "file_name": name})
+        annotations.append({"image_id": row, "category_id": used, "bbox": [1, 2, 9, 8]})
+    categories = [{"id": row, "name": name} for row, name in enumerate(classes)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    path = root / "annotations.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def detected(tmp_path: Path, frames: str) -> FrameData:
+    text = f"name: r\ndata: {{crops: {{}}, frames: {{{frames}}}}}\ndetector: {{}}\n"
+    if not (tmp_path / "data" / "train").exists():
+        crops(tmp_path / "data" / "train", ["cow1", "cow2"])
+    loaded = load_data(recipe(tmp_path, text), tmp_path / "data", tmp_path / "work", silent)
+    assert loaded.frames is not None
+    assert set(loaded.frames.warnings) <= set(loaded.crops.warnings)
+    return loaded.frames
+
+
+def test_every_fifth_photograph_by_name_is_the_test(tmp_path: Path) -> None:
+    names = [f"{number:02}.png" for number in range(12, 0, -1)]
+    frames = read_frames(photographs(tmp_path / "coco", names, ["cow"]))
+    write_frames(frames, tmp_path / "data" / "voc", "voc")
+    data = detected(tmp_path, "train: voc, test_every: 5")
+    assert data.test is not None
+    assert [path.name for path in data.test.paths] == ["05.png", "10.png"]
+    assert len(data.fit) + len(data.held_out) == 10
+    assert data.warnings == ()
+
+
+def test_neighbouring_frames_are_a_test_only_by_force(tmp_path: Path) -> None:
+    photographs(tmp_path / "data", [f"pen_{number}.png" for number in range(6)], ["cow"])
+    with pytest.raises(DataError, match="on both sides"):
+        detected(tmp_path, "test_every: 3")
+    data = detected(tmp_path, "test_every: 3, force_frame_split: true")
+    assert "near-duplicate frames" in data.warnings[0]
+
+
+def test_classes_of_train_and_test_go_by_name(tmp_path: Path) -> None:
+    photographs(tmp_path / "data" / "a", ["a.png", "b.png"], ["person", "cow"], used=1)
+    photographs(tmp_path / "data" / "b", ["c.png"], ["cow", "dog"], used=0)
+    data = detected(tmp_path, "train: a/annotations.json, test: b/annotations.json")
+    assert data.test is not None
+    assert data.test.class_names == data.fit.class_names == ("person", "cow")
+    assert data.test.classes[0].tolist() == [1]
+    photographs(tmp_path / "data" / "b", ["c.png"], ["cow", "dog"], used=1)
+    with pytest.raises(DataError, match=r"c\.png: has a box of class 'dog'"):
+        detected(tmp_path, "train: a/annotations.json, test: b/annotations.json")
+
+
+def test_what_is_trained_on_is_no_test(tmp_path: Path) -> None:
+    photographs(tmp_path / "data" / "a", ["a.png", "b.png"], ["cow"])
+    with pytest.raises(DataError, match=r"a\.png: is to be trained on and is a test frame"):
+        detected(tmp_path, "train: a/annotations.json, test: a")
+
+
+def test_split_files_with_images_elsewhere(tmp_path: Path) -> None:
+    path = photographs(tmp_path / "data" / "pens", [f"{n}.png" for n in range(6)], ["cow"])
+    train, test = split_frames(read_frames(path), 0.4, 0)
+    write_split(train, test, path.parent, tmp_path / "data" / "split")
+    data = detected(tmp_path, "train: split/train.json, test: split/test.json, images: pens")
+    assert data.test is not None
+    assert data.test.paths == test.paths

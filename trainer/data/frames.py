@@ -1,24 +1,21 @@
-"""Whole frames with their boxes, read from COCO annotations."""
+"""Whole frames with their boxes; `trainer.data.annotations` reads them from files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import DataError
-from edge.vision.geometry import Colour, clip_boxes, letterbox
+from edge.vision.geometry import Colour, letterbox
 from edge.vision.types import Floats
-from trainer.data.crops import load_image, session_of
+from trainer.data.crops import load_image
 from trainer.progress import Report, silent
 
-# Labelling tools round: a box may reach this far over the edge and is cut there.
-_OVERSHOOT_PX = 1.0
 _REPORT_EVERY = 16
 
 
@@ -28,6 +25,7 @@ class FrameSet:
 
     paths: image files. boxes: float32 (n, 4) each, x1 y1 x2 y2 in pixels of the frame. classes:
     int32 (n,) each, index into `class_names`. sessions: the camera and stretch of time of each.
+    animals: the id of each box's animal, None where nobody said; all None when left out.
     """
 
     paths: tuple[Path, ...]
@@ -35,14 +33,22 @@ class FrameSet:
     classes: tuple[NDArray[np.int32], ...]
     sessions: tuple[str, ...]
     class_names: tuple[str, ...]
+    animals: tuple[tuple[str | None, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        lengths = {len(self.paths), len(self.boxes), len(self.classes), len(self.sessions)}
-        if len(lengths) != 1:
-            raise ValueError("paths, boxes, classes and sessions must have the same length")
-        for boxes, classes in zip(self.boxes, self.classes, strict=True):
+        if not self.animals:
+            nobody = tuple((None,) * len(boxes) for boxes in self.boxes)
+            object.__setattr__(self, "animals", nobody)
+        parts = (self.paths, self.boxes, self.classes, self.sessions, self.animals)
+        if len({len(part) for part in parts}) != 1:
+            raise ValueError("paths, boxes, classes, sessions and animals must have one length")
+        for boxes, classes, animals in zip(self.boxes, self.classes, self.animals, strict=True):
             if boxes.shape != (len(classes), 4):
                 raise ValueError(f"boxes must be ({len(classes)}, 4), not {boxes.shape}")
+            if len(animals) != len(boxes):
+                raise ValueError(
+                    f"{len(boxes)} boxes must have as many animals, not {len(animals)}"
+                )
             if len(classes) and not 0 <= classes.min() <= classes.max() < len(self.class_names):
                 raise ValueError("a class points outside the list of class names")
 
@@ -63,83 +69,23 @@ class FrameSet:
             tuple(self.classes[row] for row in chosen),
             tuple(self.sessions[row] for row in chosen),
             self.class_names,
+            tuple(self.animals[row] for row in chosen),
         )
 
+    def with_classes(self, names: Sequence[str]) -> FrameSet:
+        """Return the same boxes with classes as indices into `names`, which may lack unused ones.
 
-class _CocoImage(msgspec.Struct):
-    id: int
-    file_name: str
-    width: int
-    height: int
-    session: str | None = None
-
-
-class _CocoAnnotation(msgspec.Struct):
-    image_id: int
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    id: int | str = "without id"
-    iscrowd: int = 0
-
-
-class _CocoCategory(msgspec.Struct):
-    id: int
-    name: str
-
-
-class _Coco(msgspec.Struct):
-    images: list[_CocoImage]
-    annotations: list[_CocoAnnotation]
-    categories: list[_CocoCategory]
-
-
-def read_coco(annotations: Path, images: Path | None = None) -> FrameSet:
-    """Read frames and boxes from a COCO file; what it holds beside them is passed over.
-
-    images: folder that file names are relative to, None for the file's own. A frame's session is
-    its image's `session`, or else what its file name gives (`<session>_<frame>`). Frames without
-    boxes are frames without animals. Raises DataError, one line that names the file, for anything
-    that is not right: a mistake here would be trained on in silence.
-    """
-    coco = _decode(annotations)
-    folder = annotations.parent if images is None else images
-    class_of = {category.id: row for row, category in enumerate(coco.categories)}
-    names = tuple(category.name for category in coco.categories)
-    if not names:
-        raise DataError(f"{annotations}: lists no categories; it needs at least one")
-    for what, values in (("category ids", list(class_of)), ("category names", set(names))):
-        if len(values) != len(coco.categories):
-            raise DataError(f"{annotations}: {what} are not unique")
-    if not coco.images:
-        raise DataError(f"{annotations}: lists no images")
-    row_of = {image.id: row for row, image in enumerate(coco.images)}
-    if len(row_of) != len(coco.images):
-        raise DataError(f"{annotations}: image ids are not unique")
-    paths = tuple(_existing(annotations, folder, image.file_name) for image in coco.images)
-    boxes: list[list[Floats]] = [[] for _ in paths]
-    classes: list[list[int]] = [[] for _ in paths]
-    for annotation in coco.annotations:
-        where = f"{annotations}: annotation {annotation.id}"
-        if annotation.image_id not in row_of:
-            raise DataError(f"{where}: no image has the id {annotation.image_id}")
-        if annotation.category_id not in class_of:
-            known = ", ".join(str(number) for number in sorted(class_of))
-            raise DataError(f"{where}: no category {annotation.category_id}; there are {known}")
-        if annotation.iscrowd:
-            raise DataError(f"{where}: marks a crowd; draw one box an animal instead")
-        row = row_of[annotation.image_id]
-        boxes[row].append(_checked(where, annotation, coco.images[row]))
-        classes[row].append(class_of[annotation.category_id])
-    return FrameSet(
-        paths,
-        tuple(np.array(rows, np.float32).reshape(-1, 4) for rows in boxes),
-        tuple(np.array(rows, np.int32) for rows in classes),
-        tuple(
-            image.session or session_of(path)
-            for image, path in zip(coco.images, paths, strict=True)
-        ),
-        names,
-    )
+        Raises DataError for a class that has boxes here and is not among `names`.
+        """
+        index = {name: row for row, name in enumerate(names)}
+        target = np.array([index.get(name, -1) for name in self.class_names], np.int32)
+        classes = tuple(target[rows] for rows in self.classes)
+        for path, before, after in zip(self.paths, self.classes, classes, strict=True):
+            if len(after) and after.min() < 0:
+                strange = self.class_names[before[int(after.argmin())]]
+                known = ", ".join(repr(name) for name in names)
+                raise DataError(f"{path}: has a box of class {strange!r}; known are {known}")
+        return replace(self, classes=classes, class_names=tuple(names))
 
 
 def load_frames(
@@ -178,37 +124,3 @@ def load_frames_and_boxes(
         if row % _REPORT_EVERY == 0 or row + 1 == len(frames):
             report(row + 1, len(frames))
     return images, tuple(placed)
-
-
-def _decode(annotations: Path) -> _Coco:
-    try:
-        return msgspec.json.decode(annotations.read_bytes(), type=_Coco)
-    except FileNotFoundError as error:
-        raise DataError(f"{annotations}: no such file; expected COCO annotations") from error
-    except OSError as error:
-        raise DataError(f"{annotations}: cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"{annotations}: not COCO annotations: {error}") from error
-
-
-def _existing(annotations: Path, folder: Path, name: str) -> Path:
-    path = folder / name
-    if "\0" in name or not path.is_file():
-        raise DataError(f"{annotations}: image {name!r} is not in {folder}")
-    return path
-
-
-def _checked(where: str, annotation: _CocoAnnotation, image: _CocoImage) -> Floats:
-    """Return an annotation's box (4,), cut to the image it must lie in."""
-    x, y, width, height = annotation.bbox
-    shown = f"box [{x:g}, {y:g}, {width:g}, {height:g}]"
-    if not (width > 0 and height > 0):
-        raise DataError(f"{where}: {shown} has no area; width and height must be more than 0")
-    reach = max(-x, -y, x + width - image.width, y + height - image.height)
-    if not reach <= _OVERSHOOT_PX:
-        raise DataError(
-            f"{where}: {shown} reaches outside {image.file_name} "
-            f"({image.width}x{image.height} pixels)"
-        )
-    corners = np.array([[x, y, x + width, y + height]], np.float32)
-    return clip_boxes(corners, image.width, image.height)[0]

@@ -35,7 +35,7 @@ def split_crops(
     if by == "session":
         return split_by_session(crops, fraction, seed)
     if by == "date":
-        days = tuple(_day_of(session) for session in crops.sessions)
+        days = tuple(day_of(session) for session in crops.sessions)
         by_day = CropSet(crops.paths, crops.animals, crops.labels, days)
         held = _choose_held_out(by_day, fraction, seed, whole_sessions=True)
         return crops.select(~held), crops.select(held)
@@ -100,7 +100,7 @@ def _choose_held_out(
     return held
 
 
-def _day_of(session: str) -> str:
+def day_of(session: str) -> str:
     """Return the date in a session's name, as YYYY-MM-DD."""
     for year, _, month, day in _DATE.findall(session):
         try:
