@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from edge.files import sha256_file, write_atomically
 from edge.identity.means import ClassMeans, save_means
 from edge.release.bundle import (
+    COMPILED,
     DETECTOR_NAME,
     EMBEDDER_NAME,
     MEANS_NAME,
@@ -33,6 +35,8 @@ from edge.release.manifest import (
     encode_manifest,
 )
 from edge.vision.embedder import Embedder
+from trainer.export.edgetpu_compile import log_name
+from trainer.export.edgetpu_interface import check_same_interface
 
 REPORT_NAME = "report.html"
 # int8 kernels round a little differently from runtime to runtime: 0.998 was measured between them,
@@ -45,6 +49,8 @@ _ROLES = {
     MEANS_NAME: "means",
     SELFTEST_NAME: "self-test",
     REPORT_NAME: "report",
+    **{name: role for name, (_, role) in COMPILED.items()},
+    **{log_name(name): "compiler-log" for name in COMPILED},
 }
 _RECORDED = ("earmark", "tensorflow", "keras", "numpy", "opencv-python-headless", "ai-edge-litert")
 
@@ -69,14 +75,11 @@ def write_manifest(
     means: ClassMeans,
     training: TrainingRecord,
 ) -> Manifest:
-    """Describe what lies in a bundle folder; the last step, since it holds everybody's hash."""
-    files = {
-        name: FileEntry(
-            sha256=sha256_file(folder / name), size=(folder / name).stat().st_size, role=role
-        )
-        for name, role in _ROLES.items()
-        if (folder / name).is_file()
-    }
+    """Describe what lies in a bundle folder; the last step, since it holds everybody's hash.
+
+    Raises UsageError for a file compiled for an Edge TPU that cannot take the plain one's place.
+    """
+    files = describe_files(folder)
     manifest = Manifest(
         schema=SCHEMA,
         id=content_id(files),
@@ -98,6 +101,25 @@ def write_manifest(
     return manifest
 
 
+def describe_files(folder: Path) -> dict[str, FileEntry]:
+    """Return what a manifest says of the files that belong into a bundle, as they lie in `folder`.
+
+    Raises UsageError for a file compiled for an Edge TPU that cannot take the plain one's place.
+    """
+    for name, (plain, _) in COMPILED.items():
+        if (folder / name).is_file():
+            check_same_interface(
+                (folder / plain).read_bytes(), (folder / name).read_bytes(), str(folder / name)
+            )
+    return {
+        name: FileEntry(
+            sha256=sha256_file(folder / name), size=(folder / name).stat().st_size, role=role
+        )
+        for name, role in _ROLES.items()
+        if (folder / name).is_file()
+    }
+
+
 def training_record(
     recipe: dict[str, Any], data_hash: str, seed: int, metrics: dict[str, Any]
 ) -> TrainingRecord:
@@ -107,9 +129,18 @@ def training_record(
         data_hash=data_hash,
         git_commit=_git_commit(),
         seed=seed,
-        packages={name: importlib.metadata.version(name) for name in _RECORDED},
+        packages=package_versions(),
         metrics=metrics,
     )
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the libraries that matter, as far as they are installed."""
+    versions = {}
+    for name in _RECORDED:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def _git_commit() -> str:

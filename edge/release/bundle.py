@@ -22,6 +22,14 @@ DETECTOR_NAME = "detector.tflite"
 EMBEDDER_NAME = "embedder.tflite"
 MEANS_NAME = "means.npz"
 SELFTEST_NAME = "selftest.npz"
+DETECTOR_EDGETPU_NAME = "detector_edgetpu.tflite"
+EMBEDDER_EDGETPU_NAME = "embedder_edgetpu.tflite"
+# Files compiled for a Coral Edge TPU, each with the plain one that it was made from and its role.
+# Devices without a Coral verify them like every file, and leave them alone.
+COMPILED = {
+    DETECTOR_EDGETPU_NAME: (DETECTOR_NAME, "detector-edgetpu"),
+    EMBEDDER_EDGETPU_NAME: (EMBEDDER_NAME, "embedder-edgetpu"),
+}
 _REQUIRED = (EMBEDDER_NAME, MEANS_NAME, SELFTEST_NAME)
 _MAX_MANIFEST_BYTES = 4 << 20
 
@@ -54,6 +62,7 @@ def load_bundle(directory: Path, *, threads: int = 2) -> Bundle:
     for name in wanted:
         if name not in names:
             raise BundleError(f"{directory / MANIFEST_NAME}: does not list {name}; export it again")
+    check_compiled(manifest, directory / MANIFEST_NAME)
     verify_files(directory, manifest)
     spec = manifest.embedder
     if manifest.files[EMBEDDER_NAME].sha256 != spec.sha256:
@@ -104,6 +113,21 @@ def _numbers(version: str) -> tuple[int, ...] | None:
     if not all(part.isascii() and part.isdecimal() and len(part) < 9 for part in parts):
         return None
     return tuple(int(part) for part in parts)
+
+
+def check_compiled(manifest: Manifest, where: Path) -> None:
+    """Raise BundleError for a file compiled for an Edge TPU whose plain file is not there.
+
+    That both are fed and read alike is seen to when they are put into a bundle.
+    """
+    for name, (plain, role) in COMPILED.items():
+        entry = manifest.files.get(name)
+        if entry is None:
+            continue
+        if plain not in manifest.files or (plain == DETECTOR_NAME and manifest.detector is None):
+            raise BundleError(f"{where}: lists {name} without {plain}; export it again")
+        if entry.role != role:
+            raise BundleError(f"{where}: {name} has the role {entry.role!r} instead of {role!r}")
 
 
 def check_means(means: ClassMeans, manifest: Manifest, where: Path) -> None:

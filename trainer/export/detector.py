@@ -19,11 +19,10 @@ from edge.vision.types import Floats
 from trainer.detection.assign import CODER_SCALES
 from trainer.detection.train import TrainedDetector
 from trainer.evaluate.detection import LOW_SCORE
-from trainer.export.quantise import convert_int8, operators
+from trainer.export.post_process import POST_PROCESS, find_post_process
+from trainer.export.quantise import convert_int8
+from trainer.export.tflite_graph import read_graph
 
-POST_PROCESS = "TFLite_Detection_PostProcess"
-# The order of the operator's outputs, whatever that of the model's.
-_ROLES = ("boxes", "classes", "scores", "count")
 # What is weaker the operator drops itself; low, for evaluation and tracking see weak boxes too.
 _WEAKEST_SCORE = LOW_SCORE
 
@@ -82,16 +81,11 @@ def export_detector(
 def output_roles(data: bytes, model: Model, top_k: int) -> dict[str, str]:
     """Return the tensor name of each role: boxes, classes, scores, count.
 
-    data: the TFLite file. The operator itself knows its outputs as boxes, classes, scores, count;
-    the order in which the model lists them is another, and scores and classes share a shape.
-    Raises EarmarkError when there is not one such operator or its outputs are not the model's.
+    data: the TFLite file. Raises EarmarkError when there is not one such operator or its outputs
+    are not the model's, for `top_k` boxes.
     """
-    found = [operator for operator in operators(data) if operator.name == POST_PROCESS]
-    if len(found) != 1:
-        raise EarmarkError(
-            f"the converted detector has {len(found)} {POST_PROCESS} operators, not one"
-        )
-    roles = dict(zip(_ROLES, found[0].outputs, strict=False))
+    where = "the converted detector"
+    roles = find_post_process(read_graph(data, where), where).outputs
     shapes = {output.name: output.shape for output in model.outputs}
     expected = {
         "boxes": (1, top_k, 4),

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter
 
 from edge.errors import EarmarkError
 from edge.vision.types import Floats
+from trainer.export.tflite_graph import read_graph
 
 
 def convert_int8(
@@ -76,14 +76,9 @@ class Operator(NamedTuple):
 
 def operators(tflite: bytes) -> list[Operator]:
     """Return the operators of a TFLite model's main graph, in their order."""
-    interpreter: Any = Interpreter(model_content=tflite)
-    names = {detail["index"]: str(detail["name"]) for detail in interpreter.get_tensor_details()}
-    # There is no public list of operators.
     return [
-        Operator(
-            str(detail["op_name"]), tuple(names.get(int(row), "") for row in detail["outputs"])
-        )
-        for detail in interpreter._get_ops_details()
+        Operator(operator.name, tuple(tensor.name for tensor in operator.outputs))
+        for operator in read_graph(tflite, "the converted model").operators
     ]
 
 

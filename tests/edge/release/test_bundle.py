@@ -161,3 +161,52 @@ def test_a_bundle_for_a_newer_agent_is_refused(bundle: Path, wanted: str, compla
     (bundle / "manifest.json").write_text(json.dumps(raw))
     with pytest.raises(BundleError, match=complaint):
         load_bundle(bundle)
+
+
+@pytest.fixture
+def with_coral(bundle: Path) -> Path:
+    """The demo bundle with files for a Coral, which a device without one does not open."""
+    path = bundle / "manifest.json"
+    raw = json.loads(path.read_bytes())
+    for name in ("detector", "embedder"):
+        (bundle / f"{name}_edgetpu.tflite").write_bytes(f"compiled {name}".encode())
+        (bundle / f"{name}_edgetpu.log").write_text("Model compiled successfully in 457 ms.")
+        raw["files"][f"{name}_edgetpu.tflite"] = {"role": f"{name}-edgetpu"}
+        raw["files"][f"{name}_edgetpu.log"] = {"role": "compiler-log"}
+    path.write_text(json.dumps(raw))
+    sign_again(bundle)
+    return bundle
+
+
+def test_files_for_a_coral_are_verified_and_left_alone(with_coral: Path) -> None:
+    loaded = load_bundle(with_coral)
+    assert loaded.detector is not None
+    assert loaded.manifest.files["detector_edgetpu.tflite"].size == len("compiled detector")
+
+
+@pytest.mark.parametrize("damage", [remove, truncate, flip_a_bit])
+@pytest.mark.parametrize("name", ["detector_edgetpu.tflite", "embedder_edgetpu.tflite"])
+def test_a_damaged_file_for_a_coral_is_named(
+    with_coral: Path, name: str, damage: Callable[[str], Callable[[Path], None]]
+) -> None:
+    damage(name)(with_coral)
+    with pytest.raises(BundleError, match=name.replace(".", r"\.")):
+        load_bundle(with_coral)
+
+
+def test_a_file_for_a_coral_of_another_role_is_refused(with_coral: Path) -> None:
+    path = with_coral / "manifest.json"
+    raw = json.loads(path.read_bytes())
+    raw["files"]["detector_edgetpu.tflite"]["role"] = "detector"
+    path.write_text(json.dumps(raw))
+    with pytest.raises(BundleError, match="role 'detector' instead of 'detector-edgetpu'"):
+        load_bundle(with_coral)
+
+
+def test_a_file_for_a_coral_without_its_plain_one_is_refused(with_coral: Path) -> None:
+    path = with_coral / "manifest.json"
+    raw = json.loads(path.read_bytes())
+    raw["detector"] = None
+    path.write_text(json.dumps(raw))
+    with pytest.raises(BundleError, match=r"detector_edgetpu\.tflite without detector\.tflite"):
+        load_bundle(with_coral)

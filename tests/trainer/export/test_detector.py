@@ -16,7 +16,8 @@ from edge.vision.types import Detections
 from trainer.detection.anchors import AnchorShapes, lay_anchors
 from trainer.detection.decode import predict_float, select_detections
 from trainer.detection.model import build_detector, feature_cells, set_batchnorm
-from trainer.detection.train import DetectorOptions, TrainedDetector
+from trainer.detection.options import DetectorOptions
+from trainer.detection.train import TrainedDetector
 from trainer.export.detector import export_detector, output_roles
 from trainer.export.quantise import convert_int8, operator_names
 
@@ -172,7 +173,7 @@ def test_a_model_without_the_post_process_is_refused(tmp_path: Path) -> None:
     outputs = keras.layers.Conv2D(2, 3)(inputs)
     path = tmp_path / "plain.tflite"
     path.write_bytes(convert_int8(keras.Model(inputs, outputs), [np.zeros((1, 8, 8, 3), "f4")]))
-    with pytest.raises(EarmarkError, match="0 TFLite_Detection_PostProcess operators, not one"):
+    with pytest.raises(EarmarkError, match="0 TFLite_Detection_PostProcess operators instead of one"):
         output_roles(path.read_bytes(), open_model(path, threads=1), 40)
 
 
