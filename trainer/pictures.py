@@ -27,26 +27,39 @@ def contact_sheet(
     A caption may have several lines; what is too long for its tile is cut. frames: a colour for
     each tile's frame.
     """
+    return jpeg(tile_sheet(tiles, captions, (tile, tile), columns, frames=frames))
+
+
+def tile_sheet(
+    tiles: Sequence[Image],
+    captions: Sequence[str],
+    size: tuple[int, int],
+    columns: int,
+    *,
+    frames: Sequence[Colour] | None = None,
+) -> Image:
+    """Return a sheet as `contact_sheet`, of tiles that are stretched to `size` (height, width)."""
     if not tiles:
         raise ValueError("a contact sheet needs at least one tile")
+    height, width = size
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     strip = _CAPTION_LINE * max(caption.count("\n") + 1 for caption in captions)
-    sheet = np.full((rows * (tile + strip), columns * tile, 3), 255, np.uint8)
+    sheet = np.full((rows * (height + strip), columns * width, 3), 255, np.uint8)
     for number, (image, caption) in enumerate(zip(tiles, captions, strict=True)):
-        y, x = number // columns * (tile + strip), number % columns * tile
-        sheet[y : y + tile, x : x + tile] = cv2.resize(
-            image, (tile, tile), interpolation=cv2.INTER_AREA
+        y, x = number // columns * (height + strip), number % columns * width
+        sheet[y : y + height, x : x + width] = cv2.resize(
+            image, (width, height), interpolation=cv2.INTER_AREA
         )
         if frames is not None:
-            corner = (x + tile - 3, y + tile - 3)
+            corner = (x + width - 3, y + height - 3)
             cv2.rectangle(sheet, (x + 2, y + 2), corner, frames[number], 3)
         for line, text in enumerate(caption.split("\n")):
-            baseline = (x + 2, y + tile + _CAPTION_LINE * line + 11)
+            baseline = (x + 2, y + height + _CAPTION_LINE * line + 11)
             cv2.putText(
-                sheet, _fitting(text, tile - 4), baseline, _FONT, _FONT_SCALE, _INK, 1, cv2.LINE_AA
+                sheet, _fitting(text, width - 4), baseline, _FONT, _FONT_SCALE, _INK, 1, cv2.LINE_AA
             )
-    return jpeg(sheet)
+    return sheet
 
 
 def _fitting(text: str, width: int) -> str:

@@ -66,7 +66,7 @@ def learning_curves(
     lines = [*axis.get_lines(), *twin.get_lines()]
     axis.legend(lines, [str(line.get_label()) for line in lines], fontsize=8, loc="center right")
     axis.grid(alpha=0.3)
-    return _png(figure)
+    return png(figure)
 
 
 def confusion_matrix(
@@ -105,7 +105,7 @@ def confusion_matrix(
             fontsize=5,
             color="white" if shares[y, x] > 0.5 else "black",
         )
-    return _png(figure)
+    return png(figure)
 
 
 def coverage_curve(curve: Sequence[dict[str, float | None]], known_refused: float) -> bytes:
@@ -128,7 +128,7 @@ def coverage_curve(curve: Sequence[dict[str, float | None]], known_refused: floa
     axis.tick_params(labelsize=7)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=7, loc="center left")
-    return _png(figure)
+    return png(figure)
 
 
 def embedding_map(
@@ -162,7 +162,7 @@ def embedding_map(
         )
     _name_means(axis, projection.prototypes, owners)
     _name_axes(axis, projection)
-    return _png(figure)
+    return png(figure)
 
 
 def mean_space(projection: Projection, owners: Sequence[str]) -> bytes:
@@ -180,7 +180,7 @@ def mean_space(projection: Projection, owners: Sequence[str]) -> bytes:
         axis.scatter(*own.T, s=size, color=colour, marker=_MARKERS[shape], linewidths=0)
     _name_means(axis, places, owners, cross=False)
     _name_axes(axis, projection)
-    return _png(figure)
+    return png(figure)
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
@@ -232,7 +232,8 @@ def _name_axes(axis: Any, projection: Projection) -> None:
     axis.tick_params(labelsize=7)
 
 
-def _png(figure: Any) -> bytes:
+def png(figure: Any) -> bytes:
+    """Return a matplotlib figure as PNG bytes, and close it."""
     buffer = io.BytesIO()
     figure.tight_layout()
     figure.savefig(buffer, format="png", dpi=_DPI)

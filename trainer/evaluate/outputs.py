@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edge.errors import UsageError
 from edge.files import write_atomically
 from edge.identity.means import OUTLIERS, ClassMeans
+from trainer.evaluate import folder as folders
 from trainer.evaluate.answers import GALLERY, UNKNOWN, WRONG, AnsweredCrops, joined, thinned
 from trainer.evaluate.explore import MOST_POINTS, TILE, map_page
 from trainer.evaluate.identification_report import identification_page
@@ -31,18 +31,7 @@ _NO_PICTURES = (
 
 def check_out(out: Path) -> None:
     """Raise UsageError for a folder that holds something else than an older evaluation."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not ((out / METRICS_NAME).is_file() and (out / MAP_NAME).is_file()):
-        raise UsageError(
-            f"{out}: exists and is not the result of an evaluation; choose another --out"
-        )
-    foreign = sorted(path.name for path in out.iterdir() if path.name not in _OWN)
-    if foreign:
-        raise UsageError(
-            f"{out}: holds {foreign[0]!r}, which a new evaluation would delete; move it away, or "
-            "choose another --out"
-        )
+    folders.check_out(out, _OWN, (METRICS_NAME, MAP_NAME))
 
 
 def write_evaluation(

@@ -18,6 +18,9 @@ from edge.vision.types import Image
 from trainer import pictures
 from trainer.data.crops import load_image, load_images
 from trainer.evaluate import charts, page
+from trainer.evaluate.detection.charts import count_chart, precision_recall_chart
+from trainer.evaluate.detection.sheets import worst_sheet
+from trainer.evaluate.edge_tpu_report import edge_tpu_section
 from trainer.evaluate.identification_report import frames_table, measures_table, parity_table
 from trainer.evaluate.projection import project
 
@@ -38,7 +41,7 @@ class ReportInputs:
     recipe: Recipe
     created: str
     metrics: dict[str, Any]
-    identity: Identity
+    identity: Identity | None
     detection: Detection | None
     still: Image | None
     data_hash: str
@@ -48,9 +51,10 @@ def write_report(path: Path, inputs: ReportInputs) -> None:
     """Write the report by rename."""
     parts = [
         _head(inputs),
-        *_identity(inputs),
+        *(_identity(inputs) if inputs.identity else []),
         *(_detection(inputs) if inputs.detection else []),
         *(_clip(inputs) if inputs.still is not None else []),
+        *edge_tpu_section(inputs.metrics["edge_tpu"]),
         "<h2>Recipe</h2><pre>",
         html.escape(msgspec.yaml.encode(msgspec.to_builtins(inputs.recipe)).decode()),
         f"</pre><p class=note>Data {inputs.data_hash[:16]}, seed {inputs.recipe.seed}.</p>",
@@ -59,28 +63,37 @@ def write_report(path: Path, inputs: ReportInputs) -> None:
 
 
 def _head(inputs: ReportInputs) -> str:
-    identification = inputs.metrics["identification"]
-    figures = [
-        ("macro F1, int8", identification["macro_f1"]),
-        ("int8 against float, cosine", identification["parity"]["cosine_mean"]),
-        ("newcomers named", identification["newcomer_accuracy"]),
-    ]
-    if inputs.detection:
-        figures.append(("AP50, int8", inputs.metrics["detection"]["ap50"]))
+    identification, detection = (
+        inputs.metrics[part] or {} for part in ("identification", "detection")
+    )
+    figures = []
+    if identification:
+        figures += [
+            ("macro F1, int8", identification["macro_f1"]),
+            ("int8 against float, cosine", identification["parity"]["cosine_mean"]),
+            ("newcomers named", identification["newcomer_accuracy"]),
+        ]
+    if detection:
+        figures += [("AP50, int8", detection["ap50"])]
+        if not identification:
+            figures += [("AP, int8", detection["ap"]), ("count error", detection["count_error"])]
     if inputs.metrics["tracking"]:
         figures.append(("IDF1 on the clip", inputs.metrics["tracking"]["idf1"]))
     minutes = inputs.metrics["train_s"] / 60
+    first = identification or detection
     return (
         f"<h1>{html.escape(inputs.recipe.name)}</h1><p class=note>made {inputs.created} in "
-        f"{minutes:.1f} minutes; backbone from {html.escape(identification['weights'])}; "
-        f"all figures on the split <b>{identification['split']}</b></p>"
-        + page.warnings(identification["warnings"])
+        f"{minutes:.1f} minutes; backbone from {html.escape(first['weights'])}; "
+        f"all figures on the split <b>{first['split']}</b></p>"
+        + page.warnings([*identification.get("warnings", ()), *detection.get("warnings", ())])
         + page.cards(figures)
     )
 
 
 def _identity(inputs: ReportInputs) -> Iterable[str]:
     identity, figures = inputs.identity, inputs.metrics["identification"]
+    if identity is None:
+        return
     history = identity.learned.first.history
     animals = identity.means.animals
     yield f"<h2>Naming: {len(animals)} animals, {figures['crops']} {figures['split']} crops</h2>"
@@ -209,12 +222,20 @@ def _detection(inputs: ReportInputs) -> Iterable[str]:
         ),
         "training of the detector",
     )
-    yield "<p class=note>White: truth. Green: found by the int8 model.</p>"
-    count = min(_SAMPLE_FRAMES, len(detection.test))
-    for index in np.linspace(0, len(detection.test) - 1, count).astype(int):
-        frame = load_image(detection.test.paths[index])
-        found = detection.detector.detect(frame)
-        yield page.image(pictures.boxed(frame, found.boxes, detection.test.boxes[index]), "a frame")
+    test, found = detection.test, detection.found
+    yield page.image(precision_recall_chart(found, detection.twin), "precision against recall")
+    yield page.image(count_chart(found), "animals counted")
+    worst = worst_sheet(test, found)
+    if worst is not None:
+        yield "<h3>The worst frames: lowest F1 first, then the most missed</h3>"
+        yield page.image(worst, "the worst frames")
+    yield "<h3>Some frames</h3><p class=note>White: truth. Green: found by the int8 model.</p>"
+    count = min(_SAMPLE_FRAMES, len(test))
+    for index in np.linspace(0, len(test) - 1, count).astype(int):
+        frame = load_image(test.paths[index])
+        yield page.image(
+            pictures.boxed(frame, found.sure[index].boxes, test.boxes[index]), "a frame"
+        )
 
 
 def _clip(inputs: ReportInputs) -> Iterable[str]:

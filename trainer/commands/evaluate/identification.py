@@ -1,4 +1,4 @@
-"""`earmark-trainer evaluate`: what a bundle is worth, measured on crops it has not seen."""
+"""`earmark-trainer evaluate identification`: how well a bundle names crops it has not seen."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ _CROPS = "folders of <animal>/<session>_<frame>.jpg"
 
 
 def add_parser(commands: Commands) -> None:
-    """Add the command to those of `earmark-trainer`."""
-    evaluate = commands.add_parser("evaluate", help="measure what a bundle is worth")
-    parts = evaluate.add_subparsers(required=True, metavar="WHAT")
-    naming = parts.add_parser("identification", help="how well animals are named")
+    """Add the command to those of `earmark-trainer evaluate`."""
+    naming = commands.add_parser("identification", help="how well animals are named")
     naming.add_argument("--bundle", type=Path, required=True, metavar="DIR")
     _add_folders(naming, "--query", f"crops to name: {_CROPS}", required=True)
     _add_folders(naming, "--gallery", "make the class means from these crops, not the bundle's")

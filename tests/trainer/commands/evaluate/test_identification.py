@@ -15,7 +15,7 @@ from edge.errors import BundleError, DataError, UsageError
 from edge.release.bundle import load_bundle
 from trainer.cli import main
 
-DEMO = Path(__file__).parents[3] / "models" / "demo" / "bundle"
+DEMO = Path(__file__).parents[4] / "models" / "demo" / "bundle"
 PICTURES = {"embedding_space.png", "mean_space.png", "confusion.png", "coverage.png"}
 FILES = {"metrics.json", "report.html", "map.html", "projector"}
 KEYS = {
