@@ -13,7 +13,8 @@ import yaml
 
 from edge.errors import UsageError
 from trainer.data.splits import SplitBy
-from trainer.detection.train import DetectorOptions
+from trainer.detection.options import DetectorOptions
+from trainer.detection.options import check_options as check_detector_options
 from trainer.embedding.options import EmbedderOptions, check_options
 from trainer.means.prototypes import MeansOptions, check_means_options
 
@@ -49,11 +50,25 @@ class CropsSource(_Strict):
 
 
 class FramesSource(_Strict):
-    """COCO annotations, relative to `--data`. test: another file, else `held_out` by session."""
+    """Annotated frames in any format that `read_frames` knows, relative to `--data`.
+
+    train, test: a COCO file, a folder of Pascal VOC files, a YOLO `data.yaml` (`data.yaml#val` for
+    a part of it) or a CVAT file. images: the folder of both's images, None for each format's own
+    place. test_every: instead of `test`, every Nth file of `train` by name, so 5 means the fifth,
+    the tenth, …; refused where it puts a session on both sides, unless force_frame_split is set.
+    held_out: of `train`, by whole sessions, to choose the best step on.
+    """
 
     train: str = "annotations.json"
     test: str | None = None
+    images: str | None = None
+    test_every: Annotated[int, msgspec.Meta(ge=2)] | None = None
+    force_frame_split: bool = False
     held_out: Share = 0.2
+
+    def __post_init__(self) -> None:
+        if self.test is not None and self.test_every is not None:
+            raise ValueError("`test` and `test_every` exclude each other; leave one out")
 
 
 class HerdSource(_Strict):
@@ -93,13 +108,19 @@ class Data(_Strict):
 
 
 class Recipe(_Strict):
-    """The whole file. weights: "imagenet" to download; `--weights` overrides it. seq: bundle's."""
+    """The whole file. Without `data.herd` and `data.crops` it makes a detector and no bundle.
+
+    weights: of the backbones, "imagenet" to download; `--weights` overrides it.
+    detector_weights: of the detector's, where it is another backbone than the embedder's;
+    `--detector-weights` overrides it. seq: the bundle's.
+    """
 
     name: str
     data: Data
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     seq: Annotated[int, msgspec.Meta(ge=0)] = 1
     weights: str | None = None
+    detector_weights: str | None = None
     embedder: dict[str, Any] = msgspec.field(default_factory=dict)
     detector: dict[str, Any] | None = None
     means: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -112,12 +133,21 @@ class Recipe(_Strict):
         check_options(options)
         return options
 
-    def detector_options(self, weights: Path | None) -> DetectorOptions | None:
-        """Return the detector's options, or None in a recipe without a detector."""
+    def detector_options(
+        self, weights: Path | None, detector_weights: Path | None = None
+    ) -> DetectorOptions | None:
+        """Return the detector's options, or None in a recipe without a detector.
+
+        weights: a local file that overrides the recipe's `weights`; detector_weights: one that
+        overrides both that and its `detector_weights`.
+        """
         if self.detector is None:
             return None
-        extra = {"weights": weights or self.weights, "seed": self.seed}
-        return _options(DetectorOptions, self.detector, "detector", extra)
+        chosen = detector_weights or self.detector_weights or weights or self.weights
+        extra = {"weights": chosen, "seed": self.seed}
+        options: DetectorOptions = _options(DetectorOptions, self.detector, "detector", extra)
+        check_detector_options(options)
+        return options
 
     def means_options(self) -> MeansOptions:
         """Return how class means are made."""
@@ -137,8 +167,12 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
         for change in changes:
             _change(raw, change)
         recipe = msgspec.convert(raw, type=Recipe)
-        if recipe.data.herd is None and recipe.data.crops is None:
-            raise UsageError("`data` needs `herd`, or `crops` (and `frames` for a detector)")
+        if not (recipe.data.herd or recipe.data.crops or recipe.data.frames):
+            raise UsageError("`data` needs `herd`, or `crops`, or `frames` for a detector")
+        if recipe.embedder and not (recipe.data.herd or recipe.data.crops):
+            raise UsageError("`embedder` needs `data.crops` to train on")
+        if recipe.detector is None and not (recipe.data.herd or recipe.data.crops):
+            raise UsageError("`data.frames` needs a `detector` to train")
         if recipe.data.herd is not None and (recipe.data.crops or recipe.data.frames):
             raise UsageError("`data` takes either `herd` or `crops` and `frames`")
         if recipe.clip is not None and recipe.data.herd is None:
@@ -179,10 +213,18 @@ def _change(raw: Any, change: str) -> None:
 def _options(kind: type[Any], given: dict[str, Any], where: str, extra: dict[str, Any]) -> Any:
     """Return the options dataclass `kind` made from a recipe's section."""
     try:
-        values = msgspec.convert(given, type=_strict_twin(kind, frozenset(extra)))
+        twin = _strict_twin(kind, frozenset(extra))
+        values = msgspec.convert(given, type=twin, dec_hook=_path)
     except msgspec.ValidationError as error:
         raise UsageError(f"in `{where}`: {error}") from error
     return _rebuild(kind, values, extra)
+
+
+def _path(kind: type[Any], value: Any) -> Any:
+    """Make a path of text; msgspec knows none."""
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise TypeError(f"Expected the path of a file, got {value!r}")
 
 
 def _strict_twin(kind: type[Any], leave_out: frozenset[str] = frozenset()) -> type[msgspec.Struct]:

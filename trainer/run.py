@@ -20,7 +20,7 @@ import tensorflow as tf
 from edge import __version__
 from edge.errors import UsageError
 from edge.files import new_directory, sha256_file, write_atomically
-from edge.release.bundle import load_bundle
+from edge.release.bundle import DETECTOR_EDGETPU_NAME, DETECTOR_NAME, load_bundle
 from trainer.bundle import (
     REPORT_NAME,
     add_means,
@@ -29,12 +29,18 @@ from trainer.bundle import (
     write_manifest,
 )
 from trainer.clip import TRUTH_NAME, evaluate_clip, write_recipe_clip
+from trainer.course import LOGS_NAME
 from trainer.data.crops import load_images
+from trainer.detection.options import DetectorOptions
 from trainer.detection.train import check_detectable
-from trainer.embedding.train import LOGS_NAME
+from trainer.detection.weights import WEIGHTS_NAME
+from trainer.detector_spec import DETECTOR_SPEC_NAME, save_spec
 from trainer.evaluate.report import ReportInputs, write_report
+from trainer.export.edgetpu_bundle import add_compiled_models
+from trainer.export.edgetpu_compile import log_name
 from trainer.recipe import Recipe
-from trainer.run_detection import run_detection
+from trainer.run_detection import FLOAT_NAME as FLOAT_DETECTOR_NAME
+from trainer.run_detection import Detection, run_detection
 from trainer.run_identity import FLOAT_NAME, Identity, Learned, identify, learn
 from trainer.sources import CropData, TrainingData, digest, load_data
 from trainer.stages import Stages, spread
@@ -43,6 +49,22 @@ from trainer.strategy import StrategyName, is_chief, make_strategy, resolve_prec
 METRICS_NAME = "metrics.json"
 STATE_SUFFIX = ".state"
 _SELF_TEST_CROPS = 6
+# What a run leaves in its folder, beside the recipe's clip.
+_OWN = (
+    "bundle",
+    "data",
+    METRICS_NAME,
+    REPORT_NAME,
+    LOGS_NAME,
+    TRUTH_NAME,
+    FLOAT_NAME,
+    FLOAT_DETECTOR_NAME,
+    WEIGHTS_NAME,
+    DETECTOR_NAME,
+    DETECTOR_SPEC_NAME,
+    DETECTOR_EDGETPU_NAME,
+    log_name(DETECTOR_EDGETPU_NAME),
+)
 
 
 def run_recipe(
@@ -54,12 +76,15 @@ def run_recipe(
     stages: Stages,
     keep_data: bool = False,
     strategy: StrategyName = "single",
+    detector_weights: Path | None = None,
 ) -> dict[str, Any] | None:
     """Make `out/` (bundle/, metrics.json, report.html, the recipe's clip) and return the metrics.
 
-    data: folder the recipe's paths are relative to. weights: pretrained backbone, a local file.
-    keep_data: leave a simulated herd's images in `out/data`. strategy: how the embedder's training
-    is spread; workers other than the first return None and write nothing but checkpoints.
+    A recipe with a detector alone makes no bundle: the detector lies in `out/` itself, with what
+    says how to feed it beside it. data: folder the recipe's paths are relative to. weights,
+    detector_weights: pretrained backbones, local files. keep_data: leave a simulated herd's images
+    in `out/data`. strategy: how the embedder's training is spread; workers other than the first
+    return None and write nothing but checkpoints.
 
     Nothing is left half written: `out` appears by rename when all is done, and replaces an older
     one only then. Until then checkpoints and TensorBoard logs lie in `<out>.state`; the same
@@ -73,44 +98,51 @@ def run_recipe(
             f"{out}: holds {foreign[0]!r}, which a new run would delete; move it away, or choose "
             "another --out"
         )
-    if weights is not None and not weights.is_file():
-        raise UsageError(f"{weights}: no such weights file (--weights)")
+    for given, name in ((weights, "--weights"), (detector_weights, "--detector-weights")):
+        if given is not None and not given.is_file():
+            raise UsageError(f"{given}: no such weights file ({name})")
     spread_over = make_strategy(strategy)
     started = time.monotonic()
     created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     state = out.resolve().with_name(out.resolve().name + STATE_SUFFIX)
+    wanted = recipe.detector_options(weights, detector_weights)
     if not is_chief(spread_over):
         with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
-            images = _load(recipe, data, weights, Path(folder), stages)
-            _learn(recipe, images, weights, stages, state, spread_over)
+            images = _load(recipe, data, wanted, Path(folder), stages)
+            if images.crops is not None:
+                _learn(recipe, images.crops, weights, stages, state, spread_over)
         return None
     with new_directory(out) as folder:
-        bundle = folder / "bundle"
-        bundle.mkdir()
         work = folder / "data"
-        images = _load(recipe, data, weights, work, stages)
-        learned = _learn(recipe, images, weights, stages, state, spread_over)
-        identity = identify(recipe, images.crops, learned, folder, created, stages)
-        detection = None
-        if images.frames is not None:
-            detection = run_detection(recipe, images.frames, weights, bundle, stages)
-        add_means(bundle, identity.means)
-        add_self_test(bundle, identity.embedder, _self_test_crops(images.crops, identity))
+        images = _load(recipe, data, wanted, work, stages)
+        models = folder if images.crops is None else folder / "bundle"
+        models.mkdir(exist_ok=True)
+        learned, identity, detection = None, None, None
+        if images.crops is not None:
+            learned = _learn(recipe, images.crops, weights, stages, state, spread_over)
+            identity = identify(recipe, images.crops, learned, folder, created, stages)
+            add_means(models, identity.means)
+            add_self_test(models, identity.embedder, _self_test_crops(images.crops, identity))
+        if images.frames is not None and wanted is not None:
+            detection = run_detection(images.frames, wanted, folder, models, stages, state=state)
+        with stages("Edge TPU") as report:
+            edge_tpu = add_compiled_models(models)
+            report(1, 1)
         metrics: dict[str, Any] = {
             "recipe": recipe.name,
             "train_s": 0.0,
-            "images_per_s": learned.first.images_per_s,
-            "images_seen": learned.first.images_seen
-            + (learned.final.images_seen if learned.final is not learned.first else 0),
-            "resumed_at": learned.first.resumed_at,
-            "identification": identity.metrics,
+            **_effort(learned, detection),
+            "identification": identity.metrics if identity else None,
             "detection": detection.metrics if detection else None,
             "tracking": None,
+            "edge_tpu": edge_tpu,
         }
 
         def finish() -> None:
+            if identity is None:
+                return
             write_manifest(
-                bundle,
+                models,
                 seq=recipe.seq,
                 created=created,
                 detector=detection.spec if detection else None,
@@ -120,7 +152,7 @@ def run_recipe(
                     msgspec.to_builtins(recipe),
                     images.digest,
                     recipe.seed,
-                    {"test" if images.crops.test else "held_out": _summary(metrics)},
+                    {identity.metrics["split"]: _summary(metrics)},
                 ),
             )
 
@@ -130,22 +162,38 @@ def run_recipe(
                 write_recipe_clip(recipe, folder, report)
             finish()  # the clip is judged by the bundle as a device loads it
             with stages("evaluating the clip") as report:
-                metrics["tracking"], still = evaluate_clip(load_bundle(bundle), folder, report)
+                metrics["tracking"], still = evaluate_clip(load_bundle(models), folder, report)
         metrics["train_s"] = time.monotonic() - started
         write_report(
-            bundle / REPORT_NAME,
+            models / REPORT_NAME,
             ReportInputs(recipe, created, metrics, identity, detection, still, images.digest),
         )
         finish()
-        load_bundle(bundle)
+        if identity is not None:
+            load_bundle(models)
+            (folder / REPORT_NAME).write_bytes((models / REPORT_NAME).read_bytes())
+        elif detection is not None:
+            save_spec(detection.spec, folder / DETECTOR_SPEC_NAME)
         write_atomically(folder / METRICS_NAME, encode_metrics(metrics))
-        (folder / REPORT_NAME).write_bytes((bundle / REPORT_NAME).read_bytes())
         if not keep_data and work.exists():
             shutil.rmtree(work)
         if (state / LOGS_NAME).is_dir():
             shutil.copytree(state / LOGS_NAME, folder / LOGS_NAME)
     _clear(state)
     return metrics
+
+
+def _effort(learned: Learned | None, detection: Detection | None) -> dict[str, Any]:
+    """Return what training took: of the embedder, or of the detector where there is none."""
+    if learned is None:
+        figures = detection.metrics if detection else {}
+        return {name: figures.get(name) for name in ("images_per_s", "resumed_at")}
+    again = learned.final.images_seen if learned.final is not learned.first else 0
+    return {
+        "images_per_s": learned.first.images_per_s,
+        "images_seen": learned.first.images_seen + again,
+        "resumed_at": learned.first.resumed_at,
+    }
 
 
 def encode_metrics(metrics: dict[str, Any]) -> bytes:
@@ -164,12 +212,11 @@ def _clear(state: Path) -> None:
 
 
 def _load(
-    recipe: Recipe, data: Path | None, weights: Path | None, work: Path, stages: Stages
+    recipe: Recipe, data: Path | None, wanted: DetectorOptions | None, work: Path, stages: Stages
 ) -> TrainingData:
     with stages("data") as report:
         images = load_data(recipe, data, work, report)
         # The detector comes last; what is wrong with its data is told before the embedder's.
-        wanted = recipe.detector_options(weights)
         if wanted is not None and images.frames is not None:
             check_detectable(images.frames.fit, images.frames.held_out, wanted)
         report(1, 1)
@@ -178,17 +225,17 @@ def _load(
 
 def _learn(
     recipe: Recipe,
-    images: TrainingData,
+    crops: CropData,
     weights: Path | None,
     stages: Stages,
     state: Path,
     strategy: tf.distribute.Strategy,
 ) -> Learned:
-    key = _training_key(recipe, images, weights, strategy.num_replicas_in_sync)
-    return learn(recipe, images.crops, weights, stages, state=state, key=key, strategy=strategy)
+    key = _training_key(recipe, crops, weights, strategy.num_replicas_in_sync)
+    return learn(recipe, crops, weights, stages, state=state, key=key, strategy=strategy)
 
 
-def _training_key(recipe: Recipe, images: TrainingData, weights: Path | None, replicas: int) -> str:
+def _training_key(recipe: Recipe, crops: CropData, weights: Path | None, replicas: int) -> str:
     """Return what a checkpoint is good for: this training of these images by these versions."""
     # Neither what devices do nor how many threads augment changes what is learned.
     options = replace(recipe.embedder_options(weights), workers=1, turns=1, gallery_turns=1)
@@ -196,8 +243,8 @@ def _training_key(recipe: Recipe, images: TrainingData, weights: Path | None, re
         "versions": (__version__, tf.__version__, keras.__version__),
         "options": repr(replace(options, weights=None)),
         "precision": resolve_precision(options.precision),
-        "fit": digest(list(images.crops.fit.paths), []),
-        "validation": digest(list(images.crops.held_out.paths), []),
+        "fit": digest(list(crops.fit.paths), []),
+        "validation": digest(list(crops.held_out.paths), []),
         "weights": sha256_file(weights) if weights else str(options.weights),
         "replicas": replicas,
     }
@@ -206,11 +253,12 @@ def _training_key(recipe: Recipe, images: TrainingData, weights: Path | None, re
 
 def _summary(metrics: dict[str, Any]) -> dict[str, Any]:
     """Return the figures short enough for a manifest: no tables."""
-    return {
+    short = {
         part: {name: value for name, value in figures.items() if isinstance(value, float)}
         for part, figures in metrics.items()
         if isinstance(figures, dict)
     }
+    return {part: figures for part, figures in short.items() if figures}
 
 
 def _self_test_crops(crops: CropData, identity: Identity) -> Any:
@@ -221,7 +269,7 @@ def _self_test_crops(crops: CropData, identity: Identity) -> Any:
 
 def _foreign(out: Path, recipe: Recipe) -> list[str]:
     """Return the names in an older run's folder that runs do not make."""
-    own = {"bundle", METRICS_NAME, REPORT_NAME, FLOAT_NAME, LOGS_NAME, "data", TRUTH_NAME}
+    own = set(_OWN)
     if recipe.clip is not None:
         own.add(f"{recipe.clip.name}.mp4")
     return (
@@ -230,7 +278,7 @@ def _foreign(out: Path, recipe: Recipe) -> list[str]:
 
 
 def _is_run(out: Path) -> bool:
-    return (out / METRICS_NAME).is_file() and (out / "bundle").is_dir()
+    return (out / METRICS_NAME).is_file() and (out / REPORT_NAME).is_file()
 
 
 def _plain(value: Any) -> Any:

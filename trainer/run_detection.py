@@ -2,68 +2,115 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import keras
+import msgspec
+import tensorflow as tf
+
+from edge import __version__
+from edge.files import sha256_file
 from edge.release.bundle import DETECTOR_NAME
 from edge.release.manifest import DetectorSpec
 from edge.vision.detector import Detector
 from edge.vision.runtime import open_model
 from trainer.data.frames import FrameSet, load_frames
+from trainer.detection.options import DetectorOptions
 from trainer.detection.train import TrainedDetector, train_detector
-from trainer.evaluate.detection import evaluate_detection
+from trainer.detection.weights import WEIGHTS_NAME, save_weights
+from trainer.evaluate.detection import Findings, detection_figures, find, findings
 from trainer.export.detector import export_detector
-from trainer.recipe import Recipe
-from trainer.sources import FrameData
+from trainer.progress import Report
+from trainer.sources import FrameData, digest
 from trainer.stages import Stages, spread
 
+FLOAT_NAME = "detector_float.tflite"
 _CALIBRATION_FRAMES = 120
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detection:
-    """The detector's side of a run: int8 model and figures. test: the frames asked."""
+    """The detector's side of a run: int8 model and figures.
+
+    test: the frames asked. found: what the int8 model and its float twin found in them.
+    """
 
     trained: TrainedDetector
     spec: DetectorSpec
-    detector: Detector
     test: FrameSet
+    found: Findings
+    twin: Findings
     metrics: dict[str, Any]
 
 
 def run_detection(
-    recipe: Recipe, frames: FrameData, weights: Path | None, bundle: Path, stages: Stages
-) -> Detection | None:
-    """Train the recipe's detector, put its int8 form into `bundle` and measure it on test frames.
+    frames: FrameData,
+    options: DetectorOptions,
+    folder: Path,
+    models: Path,
+    stages: Stages,
+    *,
+    state: Path,
+) -> Detection:
+    """Train a detector, put its int8 form into `models` and measure it on test frames.
 
-    Returns None when the recipe wants no detector.
+    folder: gets what devices have no use for: the float twin, and weights to start from. state:
+    where an interrupted training by the same options of the same frames goes on from.
     """
-    options = recipe.detector_options(weights)
-    if options is None:
-        return None
     with stages("training detector") as report:
-        trained = train_detector(frames.fit, frames.held_out, options, report)
+        trained = train_detector(
+            frames.fit,
+            frames.held_out,
+            options,
+            report,
+            state=state,
+            key=_training_key(options, frames),
+        )
+    save_weights(trained.model, folder / WEIGHTS_NAME)
     with stages("detector to int8") as report:
-        chosen = spread(len(frames.fit), _CALIBRATION_FRAMES, recipe.seed)
+        chosen = spread(len(frames.fit), _CALIBRATION_FRAMES, options.seed)
         calibration = load_frames(
             frames.fit.select(chosen), options.input_size, options.letterbox_colour
         )
-        path = bundle / DETECTOR_NAME
-        spec = export_detector(trained, calibration, path)
-        twin = bundle.parent / "float.tflite"
-        float_spec = export_detector(trained, calibration, twin, quantise=False)
-        detector = Detector(open_model(path), spec)
+        spec = export_detector(trained, calibration, models / DETECTOR_NAME)
+        float_spec = export_detector(trained, calibration, folder / FLOAT_NAME, quantise=False)
         report(1, 1)
     test = frames.test or frames.held_out
     with stages("finding test animals") as report:
-        metrics = evaluate_detection(detector.detect, test, report)
-        reference = evaluate_detection(Detector(open_model(twin), float_spec).detect, test, report)
-        twin.unlink()
-    metrics["int8_ap_drop"] = reference["ap"] - metrics["ap"]
-    metrics["float"] = {name: reference[name] for name in ("ap", "ap50", "ap75", "ar")}
+        found = _ask(models / DETECTOR_NAME, spec, test, report)
+        twin = _ask(folder / FLOAT_NAME, float_spec, test, report)
+        metrics = detection_figures(found, test, twin=twin)
     metrics["split"] = "test" if frames.test is not None else "held_out"
-    metrics["frames"] = len(test)
     metrics["images_per_s"] = trained.images_per_s
     metrics["weights"] = trained.weights
-    return Detection(trained, spec, detector, test, metrics)
+    metrics["best_step"] = trained.best_step
+    metrics["resumed_at"] = trained.resumed_at
+    metrics["warnings"] = list(frames.warnings)
+    return Detection(trained, spec, test, found, twin, metrics)
+
+
+def _ask(path: Path, spec: DetectorSpec, test: FrameSet, report: Report) -> Findings:
+    detector = Detector(open_model(path), spec)
+    return findings(find(detector.detect, test, report), test, detector.score_threshold)
+
+
+def _training_key(options: DetectorOptions, frames: FrameData) -> str:
+    """Return what a checkpoint is good for: this training of these frames by these versions."""
+    # How many threads augment changes nothing; what comes after the training neither.
+    learned = replace(options, workers=1, weights=None, start=None, score_threshold=None)
+    what = {
+        "versions": (__version__, tf.__version__, keras.__version__),
+        "options": repr(learned),
+        "fit": digest(list(frames.fit.paths), list(frames.fit.boxes)),
+        "validation": digest(list(frames.held_out.paths), list(frames.held_out.boxes)),
+        "weights": _content(options.weights),
+        "start": _content(options.start),
+    }
+    return hashlib.sha256(msgspec.json.encode(what, order="deterministic")).hexdigest()
+
+
+def _content(weights: Path | str | None) -> str:
+    return sha256_file(weights) if isinstance(weights, Path) else str(weights)

@@ -61,6 +61,11 @@ def test_weights_on_the_command_line_win(tmp_path: Path) -> None:
         ("name: r\ndata: {}\n", "data"),
         ("name: r\ndata: {herd: {}, crops: {}}\n", "either"),
         ("name: r\ndata: {crops: {}}\ndetector: {}\n", "data.frames"),
+        (
+            "name: r\ndata: {crops: {}, frames: {test: a, test_every: 5}}\n",
+            "`test` and `test_every` exclude each other",
+        ),
+        ("name: r\ndata: {crops: {}, frames: {test_every: 1}}\n", "test_every"),
         ("name: r\ndata: {crops: {}}\nclip: {}\n", "clip"),
         ("name: [r\n", "YAML"),
         ("", "object"),

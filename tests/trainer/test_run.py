@@ -13,6 +13,8 @@ import pytest
 
 from edge.errors import UsageError
 from edge.release.bundle import load_bundle
+from trainer.cli import main
+from trainer.data.herd import HerdOptions, simulate
 from trainer.progress import Report, silent
 from trainer.recipe import load_recipe
 from trainer.run import run_recipe
@@ -80,6 +82,22 @@ def test_the_metrics_have_the_agreed_names_and_lie_in_range(result: Path) -> Non
 
 
 @pytest.mark.slow
+def test_both_models_are_looked_at_for_an_edge_tpu(result: Path) -> None:
+    models = json.loads((result / "metrics.json").read_text())["edge_tpu"]
+    assert set(models) == {"detector", "embedder"}
+    for figures in models.values():
+        assert set(figures) >= {
+            "mapped", "total", "parameters_bytes", "compiled", "cpu_operators",
+        }  # fmt: skip
+        assert 0 < figures["mapped"] <= figures["total"]
+        left = sum(row["count"] for row in figures["cpu_operators"])
+        assert left == figures["total"] - figures["mapped"]
+    names = {row["name"] for row in models["detector"]["cpu_operators"]}
+    assert "TFLite_Detection_PostProcess" in names
+    assert "On a Coral Edge TPU" in (result / "report.html").read_text()
+
+
+@pytest.mark.slow
 def test_the_report_needs_nothing_beside_it(result: Path) -> None:
     page = (result / "report.html").read_text()
     assert page.count("<img") >= 6
@@ -97,6 +115,8 @@ def test_clip_and_truth_lie_beside_the_bundle_and_the_drawn_images_are_gone(resu
     assert (result / "pen.mp4").stat().st_size > 0
     assert sorted(path.name for path in result.iterdir()) == [
         "bundle",
+        "detector_float.tflite",
+        "detector_weights.npz",
         "embedder_float.tflite",
         "metrics.json",
         "pen.mp4",
@@ -148,3 +168,54 @@ def test_without_test_crops_the_bundle_knows_more_than_what_was_judged(tmp_path:
     with pytest.raises(UsageError, match=r"holds 'notes\.txt'"):
         run_recipe(recipe, tmp_path / "out", data=tmp_path, weights=None, stages=stages)
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
+FINDING = """
+name: finding
+data: {frames: {train: annotations.json, test_every: 5, force_frame_split: true}}
+detector: {alpha: 0.35, input_size: [96, 96], steps: 4, batch_size: 4, evaluate_every: 2}
+"""
+
+
+@pytest.mark.slow
+def test_a_detector_alone_makes_no_bundle_but_goes_into_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    herd = HerdOptions(animals=3, frames=6, seed=2, video=False)
+    simulate(tmp_path / "herd", herd, silent)
+    (tmp_path / "finding.yaml").write_text(FINDING)
+    recipe, out = load_recipe(tmp_path / "finding.yaml"), tmp_path / "out"
+    metrics = run_recipe(recipe, out, data=tmp_path / "herd", weights=None, stages=stages)
+    assert metrics is not None
+    assert metrics["identification"] is None
+    assert set(metrics["detection"]) >= DETECTION
+    assert metrics["detection"]["split"] == "test"
+    assert set(metrics["edge_tpu"]) == {"detector"}
+    assert sorted(path.name for path in out.iterdir()) == [
+        "detector.json",
+        "detector.tflite",
+        "detector_float.tflite",
+        "detector_weights.npz",
+        "metrics.json",
+        "report.html",
+        "tensorboard",
+    ]
+    assert "precision against recall" in (out / "report.html").read_text()
+    # Its spec lies beside it: nothing else need be said.
+    frames = str(tmp_path / "herd" / "annotations.json")
+    asked = ["evaluate", "detection", "--model", str(out / "detector.tflite"), "--frames", frames]
+    assert main([*asked, "--out", str(tmp_path / "figures")]) == 0
+    base = str(Path(__file__).parents[2] / "models" / "demo" / "bundle")
+    made = ["bundle", "--detector", str(out / "detector.tflite"), "--bundle", base]
+    assert main([*made, "--out", str(tmp_path / "made")]) == 0
+    detector = load_bundle(tmp_path / "made").manifest.detector
+    assert detector is not None
+    assert detector.class_names == ["animal"]
+    assert detector.score_threshold == metrics["detection"]["score_threshold"]
+    # A second run replaces the first and can start from what it left.
+    changed = load_recipe(
+        tmp_path / "finding.yaml", [f"detector.start={out / 'detector_weights.npz'}"]
+    )
+    again = run_recipe(changed, out, data=tmp_path / "herd", weights=None, stages=stages)
+    assert again is not None
+    assert again["detection"]["weights"] == "detector detector_weights.npz"

@@ -19,6 +19,12 @@ def add_parser(commands: Commands) -> None:
         "--weights", type=Path, metavar="FILE", help="pretrained backbone, a local Keras file"
     )
     run.add_argument(
+        "--detector-weights",
+        type=Path,
+        metavar="FILE",
+        help="the same for the detector, where it has another backbone than the embedder",
+    )
+    run.add_argument(
         "--set",
         action="append",
         default=[],
@@ -52,7 +58,8 @@ def _run(options: argparse.Namespace) -> int:
     def stages(title: str) -> AbstractContextManager[Report]:
         return progress_bar(title, console)
 
-    if options.weights is None and recipe.weights is None:
+    given = options.weights or options.detector_weights
+    if given is None and recipe.weights is None and recipe.detector_weights is None:
         console.print("no pretrained weights: training from scratch, expect worse results")
     metrics = run_recipe(
         recipe,
@@ -62,6 +69,7 @@ def _run(options: argparse.Namespace) -> int:
         stages=stages,
         keep_data=options.keep_data,
         strategy=options.strategy,
+        detector_weights=options.detector_weights,
     )
     if metrics is None:
         console.print("done; the first worker writes the bundle")
@@ -77,7 +85,7 @@ def _print_summary(metrics: dict[str, object], out: Path) -> None:
     table = Table("measure", "value", title=f"{metrics['recipe']}, int8")
     wanted = {
         "identification": ("macro_f1", "accuracy", "newcomer_accuracy", "auroc", "known_refused"),
-        "detection": ("ap50", "ap75", "count_error"),
+        "detection": ("ap", "ap50", "ap75", "int8_ap_drop", "count_error"),
         "tracking": ("idf1", "id_switches", "track_f1", "wrong_names_per_min"),
     }
     for part, names in wanted.items():
@@ -91,6 +99,9 @@ def _print_summary(metrics: dict[str, object], out: Path) -> None:
                 table.add_row(f"{part} {name}", str(text))
     console = Console()
     console.print(table)
-    console.print(f"bundle {out / 'bundle'}", soft_wrap=True)
+    if metrics["identification"] is None:
+        console.print(f"detector {out / 'detector.tflite'}", soft_wrap=True)
+    else:
+        console.print(f"bundle {out / 'bundle'}", soft_wrap=True)
     console.print(f"report {out / 'report.html'}", soft_wrap=True)
     console.print(f"metrics {out / 'metrics.json'}", soft_wrap=True)

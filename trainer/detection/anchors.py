@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edge.errors import UsageError
 from edge.vision.types import Floats
 
-STRIDES = (8, 16, 32, 64)
+STRIDES = (8, 16, 32, 64, 128)
 # A level owns boxes whose side (square root of the area) is less than so many of its strides.
 _SIDE_IN_STRIDES = 4.0
 _LEAST_SHARE = 0.05

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import UsageError
 from edge.vision.geometry import Colour, box_areas, clip_boxes
 from edge.vision.types import Floats, Image
 
@@ -42,8 +43,26 @@ class FrameAugmentation:
     least_visible: float = 0.4
 
 
+def check_augmentation(options: FrameAugmentation) -> None:
+    """Raise UsageError for a value that no frame can be changed by."""
+    shares = ("flip", "brightness", "contrast", "tint", "greyscale", "blur", "noise")
+    for name in (*shares, "least_visible"):
+        if not 0 <= getattr(options, name) <= 1:
+            raise UsageError(
+                f"augmentation: {name} must be from 0 to 1, not {getattr(options, name)}"
+            )
+    if not options.scale >= 1:
+        raise UsageError(f"augmentation: scale must be at least 1, not {options.scale}")
+    for name in ("rotation_deg", "noise_sigma"):
+        if not getattr(options, name) >= 0:
+            raise UsageError(f"augmentation: {name} must not be negative")
+
+
 class FrameAugmenter:
-    """Changes frames and their boxes; the same seed gives the same changes."""
+    """Changes frames and their boxes. It keeps no state: threads may share one.
+
+    seed: of the noise field. colour: around what a rotation or a shift uncovers.
+    """
 
     def __init__(
         self,
@@ -52,26 +71,25 @@ class FrameAugmenter:
         colour: Colour = (114, 114, 114),
         options: FrameAugmentation | None = None,
     ) -> None:
-        self._rng = np.random.default_rng(seed)
         self._height, self._width = size
         self._colour = colour
         self._options = options or FrameAugmentation()
         # Drawing noise is slow; windows into one large field are as good.
-        field = self._rng.normal(
+        field = np.random.default_rng(seed).normal(
             0, self._options.noise_sigma, (2 * self._height, 2 * self._width, 3)
         )
         self._noise = np.round(field).astype(np.int16)
 
     def __call__(
-        self, image: Image, boxes: Floats, classes: NDArray[np.int32]
+        self, image: Image, boxes: Floats, classes: NDArray[np.int32], rng: np.random.Generator
     ) -> tuple[Image, Floats, NDArray[np.int32]]:
         """Return a changed copy of a frame (H, W, 3), and the boxes (n, 4) and classes (n,) left.
 
-        Boxes are x1 y1 x2 y2 in pixels of the frame, cut to it.
+        Boxes are x1 y1 x2 y2 in pixels of the frame, cut to it. `rng` decides.
         """
-        matrix = self._draw_matrix()
+        matrix = self._draw_matrix(rng)
         warped = cv2.warpAffine(
-            self._light(image),
+            self._light(image, rng),
             matrix,
             (self._width, self._height),
             flags=cv2.INTER_LINEAR,
@@ -82,11 +100,11 @@ class FrameAugmenter:
         cut = clip_boxes(moved, self._width, self._height)
         keep = box_areas(cut) >= self._options.least_visible * box_areas(moved)
         keep &= (cut[:, 2:] - cut[:, :2]).min(axis=1, initial=np.inf) >= _SMALLEST_SIDE_PX
-        return self._spoil(np.asarray(warped, np.uint8)), cut[keep], classes[keep]
+        return self._spoil(np.asarray(warped, np.uint8), rng), cut[keep], classes[keep]
 
-    def _draw_matrix(self) -> NDArray[np.float64]:
+    def _draw_matrix(self, rng: np.random.Generator) -> NDArray[np.float64]:
         """Return a random affine map (2, 3) of pixel centres."""
-        rng, options = self._rng, self._options
+        options = self._options
         angle = math.radians(rng.uniform(-options.rotation_deg, options.rotation_deg))
         if options.quarter_turns and self._height == self._width:
             angle += math.pi / 2 * int(rng.integers(4))
@@ -101,16 +119,16 @@ class FrameAugmenter:
         shift = centre - linear @ centre + rng.uniform(-room, room)
         return np.column_stack([linear, shift])
 
-    def _light(self, image: Image) -> Image:
-        rng, options = self._rng, self._options
+    def _light(self, image: Image, rng: np.random.Generator) -> Image:
+        options = self._options
         factor = 1 + rng.uniform(-options.contrast, options.contrast)
         factors = factor * (1 + rng.uniform(-options.tint, options.tint, 3))
         offset = 255 * rng.uniform(-options.brightness, options.brightness)
         levels = (np.arange(256)[:, None] - 128) * factors + 128 + offset
         return np.asarray(cv2.LUT(image, np.clip(levels, 0, 255).astype(np.uint8)[None]), np.uint8)
 
-    def _spoil(self, image: Image) -> Image:
-        rng, options = self._rng, self._options
+    def _spoil(self, image: Image, rng: np.random.Generator) -> Image:
+        options = self._options
         chances = rng.random(3)
         if chances[0] < options.greyscale:
             image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)

@@ -27,6 +27,25 @@ def focal_loss(
     return tf.reduce_sum(weight * tf.pow(wrong, gamma) * cross_entropy)
 
 
+def hard_negative_loss(logits: Any, truth: Any, ratio: float = 3.0) -> Any:
+    """Return the sum of cross-entropies of positives and of the worst negatives (Liu et al. 2016).
+
+    logits: (B, N, C). truth: (B, N, C), 0 or 1. Of the anchors of a frame that have no box, the
+    `ratio` times as many as have one count that are most sure of an animal; at least `ratio` of
+    them, so that a frame without animals teaches too.
+    """
+    cross_entropy = tf.reduce_sum(
+        tf.nn.sigmoid_cross_entropy_with_logits(labels=truth, logits=logits), axis=-1
+    )
+    positive = tf.reduce_max(truth, axis=-1) > 0
+    counts = tf.maximum(tf.reduce_sum(tf.cast(positive, tf.float32), axis=-1), 1.0)
+    negatives = tf.where(positive, -1.0, cross_entropy)
+    # The rank of each anchor among the negatives of its frame, worst first.
+    ranks = tf.argsort(tf.argsort(negatives, axis=-1, direction="DESCENDING"), axis=-1)
+    hard = ~positive & (tf.cast(ranks, tf.float32) < ratio * counts[:, None])
+    return tf.reduce_sum(tf.where(positive | hard, cross_entropy, 0.0))
+
+
 def smooth_l1(predicted: Any, truth: Any, mask: Any) -> Any:
     """Return the sum of 0.5 d^2 for |d| < 1 and |d| - 0.5 beyond, of encodings (..., N, 4).
 

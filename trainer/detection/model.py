@@ -1,4 +1,4 @@
-"""The detector network: SSDLite on MobileNetV2, from stride 8 on, with a pyramid if wanted."""
+"""The detector network: SSD heads on a backbone, with a feature pyramid if wanted."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from typing import Any
 import keras
 
 from edge.errors import UsageError
-from trainer.detection.anchors import AnchorShapes
-from trainer.embedding.backbones import Weights, build_features, find_backbone
+from trainer.detection.anchors import STRIDES, AnchorShapes
+from trainer.detection.backbones import find_detector_backbone
+from trainer.embedding.backbones import Backbone, Weights, build_features
 
-BACKBONE = "mobilenet_v2"
-# Expanded features, as SSDLite takes them (Sandler et al. 2018); stride 64 is a layer of our own.
-_TAPS = {8: "block_6_expand_relu", 16: "block_13_expand_relu", 32: "out_relu"}
 _PRIOR = 0.01
-_EXTRA_CHANNELS = (256, 512)
+_EXTRA_CHANNELS = {64: (256, 512), 128: (128, 256)}
 
 
 def build_detector(
@@ -25,43 +23,59 @@ def build_detector(
     classes: int,
     *,
     input_size: tuple[int, int],
+    backbone: str = "mobilenet_v2",
     alpha: float = 1.0,
     weights: Weights = None,
     pyramid: int = 0,
+    tower: int = 0,
 ) -> keras.Model:
     """Return the network from (B, H, W, 3) float32 real pixel values to encodings and logits.
 
     Its outputs are encodings (B, N, 4) ty tx th tw and class logits (B, N, C) of all anchors, in
     the order of `lay_anchors`. shapes: levels and anchors of the heads. classes: C. input_size:
-    (H, W), multiples of 32. pyramid: 0 for plain SSDLite heads; else channels of a feature
-    pyramid (Lin et al. 2017, "FPNLite") that carries what stride 32 sees down to finer levels.
+    (H, W), multiples of 32. pyramid: 0 for plain SSD heads; else channels of a feature pyramid (Lin
+    et al. 2017) that carries what coarse levels see down to finer ones. tower: so many layers of
+    those channels before the heads, shared by all levels but for their BatchNorms (RetinaNet has
+    4); they need a pyramid. With a light backbone all of these are depthwise separable: SSDLite
+    and FPNLite.
     """
     height, width = input_size
     if height % 32 or width % 32 or min(height, width) < 64:
         raise UsageError(
             f"input_size must be multiples of 32 from 64 on, height and width, not {input_size}"
         )
-    levels = range(min(shapes.strides), max(shapes.strides) + 1)
-    needed = [stride for stride in (8, 16, 32, 64) if stride in levels]
-    if pyramid:
-        needed = [stride for stride in (8, 16, 32, 64) if stride >= needed[0]]
-        needed = [stride for stride in needed if stride <= max(32, shapes.strides[-1])]
-    backbone = _rectangular(input_size)
-    tap = _TAPS[min(needed[-1], 32)]
-    features = build_features(backbone, tap, max(input_size), alpha, weights)
+    if tower and not pyramid:
+        raise UsageError("a tower is shared by the levels of a pyramid; give its channels")
+    found = find_detector_backbone(backbone)
+    needed = [stride for stride in STRIDES if stride >= min(shapes.strides)]
+    needed = [s for s in needed if s <= max(32 if pyramid else 0, *shapes.strides)]
+    tap = found.taps[min(needed[-1], 32)]
+    features = build_features(
+        _rectangular(found.features, input_size), tap, max(input_size), alpha, weights
+    )
     maps = {
-        stride: features.get_layer(_TAPS[stride]).output for stride in needed if stride in _TAPS
+        stride: features.get_layer(found.taps[stride]).output
+        for stride in needed
+        if stride in found.taps
     }
-    if 64 in needed:
-        maps[64] = _downsampled(maps[32])
+    convolved = _Light() if found.light else _Full()
+    for stride in (64, 128):
+        if stride in needed:
+            maps[stride] = convolved.halved(maps[stride // 2], stride)
     if pyramid:
-        maps = _pyramid(maps, pyramid)
+        maps = _pyramid(maps, pyramid, convolved)
     encodings, logits = [], []
+    bias = -math.log((1 - _PRIOR) / _PRIOR)
+    towers = {name: convolved.tower(name, pyramid, tower) for name in ("boxes", "classes")}
     for stride, level in zip(shapes.strides, shapes.shapes, strict=True):
-        outputs = maps[stride]
-        encodings.append(_head(outputs, f"boxes_{stride}", len(level), 4, 0.0))
-        bias = -math.log((1 - _PRIOR) / _PRIOR)
-        logits.append(_head(outputs, f"classes_{stride}", len(level), classes, bias))
+        count = len(level)
+        boxes = towers["boxes"](maps[stride], stride)
+        outputs = convolved.head(boxes, f"boxes_{stride}", count * 4, 0.0)
+        encodings.append(keras.layers.Reshape((-1, 4), name=f"head_boxes_{stride}_flat")(outputs))
+        named = towers["classes"](maps[stride], stride)
+        outputs = convolved.head(named, f"classes_{stride}", count * classes, bias)
+        name = f"head_classes_{stride}_flat"
+        logits.append(keras.layers.Reshape((-1, classes), name=name)(outputs))
     return keras.Model(
         features.input, [_joined(encodings, "boxes"), _joined(logits, "classes")], name="detector"
     )
@@ -85,9 +99,8 @@ def set_batchnorm(model: keras.Model, *, frozen: bool, momentum: float = 0.9) ->
             layer.momentum = momentum
 
 
-def _rectangular(input_size: tuple[int, int]) -> Any:
+def _rectangular(backbone: Backbone, input_size: tuple[int, int]) -> Backbone:
     """Return the registry's backbone, built for an input that need not be square."""
-    backbone = find_backbone(BACKBONE)
 
     def build(**arguments: Any) -> keras.Model:
         return backbone.build(**{**arguments, "input_shape": (*input_size, 3)})
@@ -95,59 +108,147 @@ def _rectangular(input_size: tuple[int, int]) -> Any:
     return replace(backbone, build=build)
 
 
-def _downsampled(inputs: Any) -> Any:
-    """Return SSDLite's extra layer: half the rows and columns of its input."""
-    narrow, wide = _EXTRA_CHANNELS
-    outputs = _convolved(inputs, "head_extra_narrow", narrow)
-    outputs = _depthwise(outputs, "head_extra_depthwise", strides=2)
-    return _convolved(outputs, "head_extra_wide", wide)
-
-
-def _pyramid(maps: dict[int, Any], channels: int) -> dict[int, Any]:
+def _pyramid(maps: dict[int, Any], channels: int, layers: _Light | _Full) -> dict[int, Any]:
     """Return maps of `channels` channels, each with what the coarser ones see added to it."""
     merged: dict[int, Any] = {}
     above = None
     for stride in sorted(maps, reverse=True):
-        outputs = _convolved(maps[stride], f"head_lateral_{stride}", channels, activate=False)
+        outputs = _pointwise(maps[stride], f"head_lateral_{stride}", channels, activate=False)
         if above is not None:
-            grown = keras.layers.UpSampling2D(name=f"head_grown_{stride}")(above)
-            rows, columns = outputs.shape[1:3]
-            if grown.shape[1:3] != (rows, columns):
-                surplus = ((0, grown.shape[1] - rows), (0, grown.shape[2] - columns))
-                grown = keras.layers.Cropping2D(surplus, name=f"head_cut_{stride}")(grown)
+            # One RESIZE_NEAREST_NEIGHBOR; UpSampling2D becomes five-dimensional reshapes and tiles.
+            grown = Grown(outputs.shape[1:3], name=f"head_grown_{stride}")(above)
             outputs = keras.layers.Add(name=f"head_sum_{stride}")([outputs, grown])
         above = outputs
-        smooth = _depthwise(outputs, f"head_smooth_depthwise_{stride}")
-        merged[stride] = _convolved(smooth, f"head_smooth_{stride}", channels)
+        merged[stride] = layers.smooth(outputs, stride, channels)
     return merged
 
 
-def _head(inputs: Any, name: str, anchors: int, values: int, bias: float) -> Any:
-    """Return what one level says of each of its anchors: (B, rows * columns * anchors, values)."""
-    outputs = _depthwise(inputs, f"head_{name}_depthwise")
-    outputs = keras.layers.Conv2D(
-        anchors * values,
-        1,
+@keras.saving.register_keras_serializable(package="earmark")
+class Grown(keras.layers.Layer):
+    """Brings a map (B, h, w, C) to the rows and columns of `size` by its nearest values."""
+
+    def __init__(self, size: Sequence[int], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._size = tuple(size)
+
+    def call(self, inputs: Any) -> Any:
+        """Return the map (B, *size, C)."""
+        return keras.ops.image.resize(inputs, self._size, interpolation="nearest")
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return (B, *size, C)."""
+        return (input_shape[0], *self._size, input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what a copy is made of."""
+        return {**super().get_config(), "size": self._size}
+
+
+class _Light:
+    """Depthwise separable layers, for backbones made for small devices."""
+
+    def halved(self, inputs: Any, stride: int) -> Any:
+        """Return SSDLite's extra layer: half the rows and columns of its input."""
+        extra = "extra" if stride == 64 else f"extra_{stride}"
+        narrow, wide = _EXTRA_CHANNELS[stride]
+        outputs = _pointwise(inputs, f"head_{extra}_narrow", narrow)
+        outputs = _depthwise(outputs, f"head_{extra}_depthwise", strides=2)
+        return _pointwise(outputs, f"head_{extra}_wide", wide)
+
+    def smooth(self, inputs: Any, stride: int, channels: int) -> Any:
+        """Return what a pyramid's level looks like after the coarser ones were added."""
+        outputs = _depthwise(inputs, f"head_smooth_depthwise_{stride}")
+        return _pointwise(outputs, f"head_smooth_{stride}", channels)
+
+    def tower(self, name: str, channels: int, depth: int) -> _Tower:
+        """Return `depth` layers that all levels share."""
+        shared = [
+            keras.layers.SeparableConv2D(
+                channels, 3, padding="same", use_bias=False, name=f"head_tower_{name}_{number}"
+            )
+            for number in range(depth)
+        ]
+        return _Tower(f"head_tower_{name}", shared)
+
+    def head(self, inputs: Any, name: str, channels: int, bias: float) -> Any:
+        """Return what one level says of each of its anchors: (B, rows, columns, channels)."""
+        outputs = _depthwise(inputs, f"head_{name}_depthwise")
+        return _last(channels, 1, name, bias)(outputs)
+
+
+class _Full:
+    """Plain convolutions, for a workstation's backbones."""
+
+    def halved(self, inputs: Any, stride: int) -> Any:
+        """Return half the rows and columns of a map."""
+        return _full(inputs, f"head_extra_{stride}", 256, strides=2)
+
+    def smooth(self, inputs: Any, stride: int, channels: int) -> Any:
+        """Return what a pyramid's level looks like after the coarser ones were added."""
+        return _full(inputs, f"head_smooth_{stride}", channels)
+
+    def tower(self, name: str, channels: int, depth: int) -> _Tower:
+        """Return `depth` layers that all levels share."""
+        shared = [
+            keras.layers.Conv2D(
+                channels, 3, padding="same", use_bias=False, name=f"head_tower_{name}_{number}"
+            )
+            for number in range(depth)
+        ]
+        return _Tower(f"head_tower_{name}", shared)
+
+    def head(self, inputs: Any, name: str, channels: int, bias: float) -> Any:
+        """Return what one level says of each of its anchors: (B, rows, columns, channels)."""
+        return _last(channels, 3, name, bias)(inputs)
+
+
+class _Tower:
+    """Layers that every level goes through, with BatchNorms of its own: levels differ in scale."""
+
+    def __init__(self, name: str, shared: list[keras.layers.Layer]) -> None:
+        self._name, self._shared = name, shared
+
+    def __call__(self, inputs: Any, stride: int) -> Any:
+        outputs = inputs
+        for number, layer in enumerate(self._shared):
+            outputs = _normalised(layer(outputs), f"{self._name}_{number}_{stride}")
+        return outputs
+
+
+def _last(channels: int, size: int, name: str, bias: float) -> keras.layers.Layer:
+    return keras.layers.Conv2D(
+        channels,
+        size,
+        padding="same",
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
         bias_initializer=keras.initializers.Constant(bias),
         name=f"head_{name}",
-    )(outputs)
-    return keras.layers.Reshape((-1, values), name=f"head_{name}_flat")(outputs)
+    )
 
 
 def _joined(parts: list[Any], name: str) -> Any:
     return parts[0] if len(parts) == 1 else keras.layers.Concatenate(axis=1, name=name)(parts)
 
 
-def _convolved(inputs: Any, name: str, channels: int, *, activate: bool = True) -> Any:
+def _pointwise(inputs: Any, name: str, channels: int, *, activate: bool = True) -> Any:
     outputs = keras.layers.Conv2D(channels, 1, use_bias=False, name=name)(inputs)
-    outputs = keras.layers.BatchNormalization(name=f"{name}_bn")(outputs)
-    return keras.layers.ReLU(6.0, name=f"{name}_relu")(outputs) if activate else outputs
+    return _normalised(outputs, name, activate=activate)
 
 
 def _depthwise(inputs: Any, name: str, strides: int = 1) -> Any:
     outputs = keras.layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False, name=name)(
         inputs
     )
-    outputs = keras.layers.BatchNormalization(name=f"{name}_bn")(outputs)
-    return keras.layers.ReLU(6.0, name=f"{name}_relu")(outputs)
+    return _normalised(outputs, name)
+
+
+def _full(inputs: Any, name: str, channels: int, strides: int = 1) -> Any:
+    outputs = keras.layers.Conv2D(channels, 3, strides, padding="same", use_bias=False, name=name)(
+        inputs
+    )
+    return _normalised(outputs, name)
+
+
+def _normalised(inputs: Any, name: str, *, activate: bool = True) -> Any:
+    outputs = keras.layers.BatchNormalization(name=f"{name}_bn")(inputs)
+    return keras.layers.ReLU(6.0, name=f"{name}_relu")(outputs) if activate else outputs

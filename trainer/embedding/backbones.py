@@ -13,6 +13,8 @@ import numpy as np
 from edge.errors import UsageError
 
 IMAGENET = "imagenet"
+# Of red, green and blue, as Caffe's models take them off.
+_IMAGENET_MEANS = (-123.68, -116.779, -103.939)
 _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 Weights = str | Path | None
 
@@ -22,8 +24,8 @@ class Backbone:
     """A feature extractor. real value of a pixel = pixel * pixel_scale + pixel_offset.
 
     tap: the layer whose output is used when nothing else is asked for. widths: whether the
-    network comes in several widths (alpha). after_local_weights: what Keras does for ImageNet
-    weights that it downloads but not for those in a file.
+    network comes in several widths (alpha). after_weights: what is left to do to a network that
+    got pretrained weights, and whether they came from a local file.
     """
 
     name: str
@@ -32,20 +34,36 @@ class Backbone:
     pixel_scale: float
     pixel_offset: float
     widths: bool = False
-    after_local_weights: Callable[[keras.Model], None] = lambda network: None
+    after_weights: Callable[[keras.Model, bool], None] = lambda network, local: None
 
 
-def _rescale_efficientnet(network: keras.Model) -> None:
+def _rescale_efficientnet(network: keras.Model, local: bool) -> None:
     """Divide by the deviation's root once more, as Keras does only for weights="imagenet".
 
     See keras/src/applications/efficientnet.py: the ImageNet weights were trained with
     (x - mean) / variance, where the Normalization layer divides by the variance's root.
     """
+    if not local:
+        return
     # By kind: the second network of a process has other names.
     layer = next(x for x in network.layers if isinstance(x, keras.layers.Normalization))
     mean, variance, *count = layer.get_weights()
     layer.set_weights([mean, variance * np.array(_IMAGENET_DEVIATION, variance.dtype), *count])
     layer.finalize_state()
+
+
+def _resnet50(**arguments: Any) -> keras.Model:
+    """Return Keras' ResNet50 for RGB pixels 0..255: it takes the means off by itself."""
+    pixels = keras.Input(arguments.pop("input_shape"))
+    centred = keras.layers.Rescaling(1.0, offset=_IMAGENET_MEANS, name="centred")(pixels)
+    return keras.applications.ResNet50(input_tensor=centred, **arguments)
+
+
+def _turn_resnet50(network: keras.Model, local: bool) -> None:
+    """Turn the first kernel's channels: the weights were trained on BGR, we feed RGB."""
+    layer = network.get_layer("conv1_conv")
+    kernel, *rest = layer.get_weights()
+    layer.set_weights([kernel[:, :, ::-1], *rest])
 
 
 # The taps are those of "Animal recognition with Siamese Networks and Mean Embeddings" (2021).
@@ -74,8 +92,9 @@ BACKBONES = {
             "block3c_add",
             1.0,
             0.0,
-            after_local_weights=_rescale_efficientnet,
+            after_weights=_rescale_efficientnet,
         ),
+        Backbone("resnet50", _resnet50, "conv4_block6_out", 1.0, 0.0, after_weights=_turn_resnet50),
     )
 }
 
@@ -116,8 +135,8 @@ def build_features(
             else f"; is it {backbone.name} of width {alpha:g}, without its top?"
         )
         raise UsageError(f"weights {weights}: cannot be used: {reason}{advice}") from error
-    if isinstance(weights, Path):
-        backbone.after_local_weights(network)
+    if weights is not None:
+        backbone.after_weights(network, isinstance(weights, Path))
     try:
         output = network.get_layer(tap).output
     except ValueError as error:

@@ -19,6 +19,7 @@ from trainer.strategy import dtype_policy, resolve_precision
 
 _EMA_DECAY = 0.99
 _WARM_UP = 50
+FIGURES = 4
 
 
 class TrainingStep:
@@ -86,6 +87,17 @@ class TrainingStep:
     ) -> None:
         """Go on from another training's network and classes, with a fresh optimizer."""
         self.model.set_weights(weights)
+        self.averaged.set_weights(weights)
+        self.classes.assign(classes)
+        self.bias.assign(bias)
+
+    def kept(self) -> list[NDArray[Any]]:
+        """Return the running average, the class vectors and their bias."""
+        return [*self.averaged.get_weights(), self.classes.numpy(), self.bias.numpy()]
+
+    def keep(self, arrays: list[NDArray[Any]]) -> None:
+        """Put what `kept` returned back."""
+        *weights, classes, bias = arrays
         self.averaged.set_weights(weights)
         self.classes.assign(classes)
         self.bias.assign(bias)

@@ -4,10 +4,17 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.detection.augment import FrameAugmentation, FrameAugmenter, warp_boxes
+from edge.errors import UsageError
+from trainer.detection.augment import (
+    FrameAugmentation,
+    FrameAugmenter,
+    check_augmentation,
+    warp_boxes,
+)
 
 STILL = FrameAugmentation(
     scale=1.0,
@@ -39,7 +46,7 @@ def lit_box(image: np.ndarray) -> np.ndarray:
 def test_nothing_asked_for_changes_nothing() -> None:
     image, boxes = scene()
     changed, moved, classes = FrameAugmenter((96, 160), 0, options=STILL)(
-        image, boxes, np.array([4], np.int32)
+        image, boxes, np.array([4], np.int32), np.random.default_rng(0)
     )
     np.testing.assert_array_equal(changed, image)
     np.testing.assert_allclose(moved, boxes, atol=1e-4)
@@ -51,8 +58,8 @@ def test_nothing_asked_for_changes_nothing() -> None:
 def test_the_box_goes_where_the_animal_goes(seed: int) -> None:
     options = replace(STILL, scale=1.3, rotation_deg=30.0, flip=0.5, quarter_turns=True)
     image, boxes = scene(160, 160)
-    changed, moved, _ = FrameAugmenter((160, 160), seed, (0, 0, 0), options)(
-        image, boxes, np.zeros(1, np.int32)
+    changed, moved, _ = FrameAugmenter((160, 160), 0, (0, 0, 0), options)(
+        image, boxes, np.zeros(1, np.int32), np.random.default_rng(seed)
     )
     if len(moved):
         np.testing.assert_allclose(moved[0], lit_box(changed), atol=1.6)
@@ -77,9 +84,9 @@ def test_animals_left_outside_are_dropped() -> None:
     image, _ = scene()
     boxes = np.array([[0, 0, 8, 8], [70, 40, 90, 56]], np.float32)
     augment = FrameAugmenter((96, 160), 1, options=replace(STILL, scale=3.0))
-    counts = set()
+    rng, counts = np.random.default_rng(1), set()
     for _ in range(40):
-        _, moved, classes = augment(image, boxes, np.array([0, 1], np.int32))
+        _, moved, classes = augment(image, boxes, np.array([0, 1], np.int32), rng)
         assert len(moved) == len(classes)
         assert (moved >= 0).all()
         assert (moved <= [160, 96, 160, 96]).all()
@@ -90,11 +97,29 @@ def test_animals_left_outside_are_dropped() -> None:
 def test_the_same_seed_gives_the_same_frames() -> None:
     image, boxes = scene()
     labels = np.zeros(1, np.int32)
-    one, other, third = (FrameAugmenter((96, 160), seed) for seed in (5, 5, 6))
+    augment = FrameAugmenter((96, 160), 0)
+    one, other, third = (np.random.default_rng(seed) for seed in (5, 5, 6))
     for _ in range(3):
-        a, b, c = (augment(image, boxes, labels) for augment in (one, other, third))
+        a, b, c = (augment(image, boxes, labels, rng) for rng in (one, other, third))
         np.testing.assert_array_equal(a[0], b[0])
         np.testing.assert_array_equal(a[1], b[1])
         assert not np.array_equal(a[0], c[0])
     assert a[0].shape == image.shape
     assert a[0].dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"flip": 1.5}, "flip must be from 0 to 1, not 1.5"),
+        ({"least_visible": -0.1}, "least_visible must be from 0 to 1"),
+        ({"scale": 0.9}, "scale must be at least 1, not 0.9"),
+        ({"rotation_deg": -1.0}, "rotation_deg must not be negative"),
+        ({"noise": float("nan")}, "noise must be from 0 to 1, not nan"),
+    ],
+)
+def test_changes_that_no_frame_can_undergo_are_refused(
+    change: dict[str, float], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        check_augmentation(replace(STILL, **change))

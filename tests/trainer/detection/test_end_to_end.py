@@ -13,11 +13,14 @@ import pytest
 from edge.vision.detector import Detector
 from edge.vision.geometry import iou_matrix
 from edge.vision.runtime import open_model
-from trainer.data.frames import FrameSet, load_frames, read_coco
+from trainer.data.annotations import read_coco
+from trainer.data.frames import FrameSet, load_frames
 from trainer.detection.augment import FrameAugmentation
-from trainer.detection.train import DetectorOptions, TrainedDetector, train_detector
+from trainer.detection.options import DetectorOptions
+from trainer.detection.train import TrainedDetector, train_detector
 from trainer.evaluate.detection import evaluate_detection
-from trainer.export.detector import POST_PROCESS, export_detector
+from trainer.export.detector import export_detector
+from trainer.export.post_process import POST_PROCESS
 from trainer.export.quantise import operators
 from trainer.progress import silent
 

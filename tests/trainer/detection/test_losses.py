@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trainer.detection.assign import encode
-from trainer.detection.losses import focal_loss, giou_loss, smooth_l1
+from trainer.detection.losses import focal_loss, giou_loss, hard_negative_loss, smooth_l1
 
 
 def test_focal_loss_by_hand() -> None:
@@ -56,3 +56,23 @@ def test_giou_by_hand(box: tuple[float, ...], giou: float) -> None:
     truth = encode(np.array([(0, 0, 10, 10), (9, 9, 99, 99)], np.float32), anchors)[None]
     loss = float(giou_loss(predicted, truth, anchors, np.array([[1.0, 0.0]], np.float32)))
     assert loss == pytest.approx(1 - giou, abs=1e-4)
+
+
+def test_hard_negatives_against_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(3, 20, 2)).astype(np.float32)
+    truth = np.zeros((3, 20, 2), np.float32)
+    truth[0, [3, 7], 0] = 1
+    truth[1, 5, 1] = 1  # and none in the third frame
+    expected = 0.0
+    for frame in range(3):
+        losses = []
+        for anchor in range(20):
+            p = 1 / (1 + np.exp(-logits[frame, anchor].astype(float)))
+            t = truth[frame, anchor]
+            losses.append(float(-(t * np.log(p) + (1 - t) * np.log(1 - p)).sum()))
+        positives = [a for a in range(20) if truth[frame, a].any()]
+        negatives = sorted((losses[a] for a in range(20) if a not in positives), reverse=True)
+        expected += sum(losses[a] for a in positives)
+        expected += sum(negatives[: 3 * max(1, len(positives))])
+    assert float(hard_negative_loss(logits, truth)) == pytest.approx(expected, rel=1e-5)

@@ -10,8 +10,10 @@ import pytest
 from edge.errors import DataError, UsageError
 from trainer.data.frames import FrameSet
 from trainer.detection.augment import FrameAugmentation
-from trainer.detection.train import DetectorOptions, train_detector
-from trainer.progress import silent
+from trainer.detection.options import DetectorOptions
+from trainer.detection.train import train_detector
+from trainer.detection.weights import save_weights
+from trainer.progress import Report, silent
 
 SIDE = 64
 TINY = DetectorOptions(
@@ -60,6 +62,7 @@ def without_boxes(frames: FrameSet) -> FrameSet:
         frames,
         boxes=tuple(np.zeros((0, 4), np.float32) for _ in frames.paths),
         classes=tuple(np.zeros(0, np.int32) for _ in frames.paths),
+        animals=(),
     )
 
 
@@ -80,7 +83,17 @@ def test_frames_that_cannot_be_trained_on_are_refused(frames: FrameSet) -> None:
         ({"evaluate_every": 0}, "evaluate_every must be 1 or more"),
         ({"top_k": 0}, "top_k must be 1 or more"),
         ({"anchors_per_cell": 0}, "anchors_per_cell must be 1 or more"),
-        ({"box_loss": "l2"}, "no box loss 'l2'; choose smooth_l1 or giou"),
+        ({"box_loss": "l2"}, "no box loss 'l2'; choose one of smooth_l1, giou"),
+        ({"class_loss": "l2"}, "no class loss 'l2'; choose one of focal, hard_negatives"),
+        ({"backbone": "vgg"}, "no detector backbone 'vgg'; choose one of mobilenet_v2, resnet50"),
+        ({"average": 1.0}, "average must be from 0 to below 1, not 1.0"),
+        ({"nms_iou": 0.0}, "nms_iou must lie between 0 and 1, not 0.0"),
+        ({"learning_rate": 0.0}, "learning_rate must be more than 0"),
+        ({"tower": -1}, "tower must not be negative"),
+        ({"tower": 2}, "a tower is shared by the levels of a pyramid"),
+        ({"score_threshold": 2.0}, "score_threshold must be from 0 to 1"),
+        ({"augmentation": FrameAugmentation(flip=2)}, "flip must be from 0 to 1"),
+        ({"start": Path("none.npz")}, "none.npz: no such weights file"),
         ({"strides": (4,)}, "strides must be some of"),
         ({"input_size": (64, 70)}, r"input_size must be multiples of 32 .* not \(64, 70\)"),
         ({"weights": Path("none.h5")}, "none.h5: no such weights file"),
@@ -123,3 +136,69 @@ def test_without_validation_boxes_the_last_step_is_kept(frames: FrameSet) -> Non
     assert [row.step for row in trained.history] == [2, 3]
     assert all(np.isfinite(row.loss) for row in trained.history)
     assert trained.score_threshold == 0.25
+
+
+class KilledError(Exception):
+    pass
+
+
+def kill_at(step: int) -> Report:
+    def report(done: int, total: int, note: str = "") -> None:
+        if done >= step:
+            raise KilledError
+
+    return report
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_as_if_nothing_had_been(frames: FrameSet, tmp_path: Path) -> None:
+    train, validation = frames.select(np.arange(32)), frames.select(np.arange(32, 40))
+    options = replace(TINY, steps=12, evaluate_every=4, workers=2)
+    whole = train_detector(train, validation, options, silent)
+    with pytest.raises(KilledError):
+        train_detector(train, validation, options, kill_at(10), state=tmp_path, key="k")
+    resumed = train_detector(
+        train, validation, replace(options, workers=1), silent, state=tmp_path, key="k"
+    )
+    assert (whole.resumed_at, resumed.resumed_at) == (0, 8)
+    assert [row.step for row in resumed.history] == [4, 8, 12]
+    assert resumed.history == whole.history
+    assert resumed.best_step == whole.best_step
+    assert resumed.score_threshold == whole.score_threshold
+    for one, other in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    # Another training begins anew.
+    other = train_detector(train, validation, options, silent, state=tmp_path, key="other")
+    assert other.resumed_at == 0
+
+
+@pytest.mark.slow
+def test_training_starts_from_another_detector(frames: FrameSet, tmp_path: Path) -> None:
+    train, validation = frames.select(np.arange(32)), frames.select(np.arange(32, 40))
+    options = replace(TINY, steps=1, evaluate_every=1)
+    first = train_detector(train, validation, replace(options, steps=60), silent)
+    save_weights(first.model, tmp_path / "first.npz")
+    # Hardly moved by one step at a learning rate of next to nothing.
+    start = replace(options, start=tmp_path / "first.npz", learning_rate=1e-9, average=0.0)
+    on = train_detector(train, validation, start, silent)
+    assert (
+        on.history[0].loss
+        < 0.5 * train_detector(train, validation, options, silent).history[0].loss
+    )
+    assert on.weights == "detector first.npz"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"class_loss": "hard_negatives", "weight_decay": 1e-4},
+        {"pyramid": 16, "tower": 2, "strides": (8, 16)},
+        {"backbone": "resnet50", "alpha": 1.0, "pyramid": 16, "tower": 1, "strides": (16, 64)},
+    ],
+)
+def test_every_kind_of_detector_learns_a_step(frames: FrameSet, change: dict[str, object]) -> None:
+    options = replace(TINY, steps=3, evaluate_every=3, learning_rate=1e-3, **change)
+    trained = train_detector(frames, frames.select([0]), options, silent)
+    assert np.isfinite(trained.history[-1].loss)
+    assert trained.ap50 is not None

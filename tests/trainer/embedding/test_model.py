@@ -119,6 +119,21 @@ def test_a_file_of_efficientnet_weights_is_rescaled_as_downloaded_ones_are(tmp_p
     assert pixel == pytest.approx(expected, rel=1e-4)
 
 
+def test_resnet50_is_fed_rgb_and_sees_what_its_weights_were_trained_on(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(3)
+    path = tmp_path / "donor.weights.h5"
+    donor = keras.applications.ResNet50(input_shape=(64, 64, 3), include_top=False, weights=None)
+    donor.save_weights(path)
+    backbone = BACKBONES["resnet50"]
+    features = build_features(backbone, "conv2_block1_out", 64, 1.0, path)
+    images = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3)).astype(np.float32)
+    expected = keras.Model(donor.input, donor.get_layer("conv2_block1_out").output)(
+        keras.applications.resnet.preprocess_input(images.copy())
+    )
+    found = features(images * backbone.pixel_scale + backbone.pixel_offset)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_layers_are_frozen_up_to_the_one_that_is_named() -> None:
     model = build()
     freeze_through(model, "block_1_project_BN")

@@ -1,0 +1,136 @@
+"""One learning step: the network, its running average, the losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from edge.vision.types import Floats
+from trainer.detection.anchors import AnchorShapes
+from trainer.detection.feed import Batch
+from trainer.detection.losses import focal_loss, giou_loss, hard_negative_loss, smooth_l1
+from trainer.detection.model import build_detector, set_batchnorm
+from trainer.detection.options import DetectorOptions
+from trainer.detection.weights import start_from
+
+_CLIP_NORM = 10.0
+_WARM_UP = 100
+FIGURES = 3
+
+
+class TrainingStep:
+    """The network that learns, the running average that is kept, and the optimizer.
+
+    averaged: network whose weights follow those of the trained one (Polyak averaging). anchors:
+    (N, 4) cy cx h w. classes: how many there are.
+    """
+
+    def __init__(
+        self, shapes: AnchorShapes, anchors: Floats, classes: int, options: DetectorOptions
+    ) -> None:
+        self._options, self._anchors, self._classes = options, tf.constant(anchors), classes
+        self._backbone = options.found_backbone.features
+        self.model = build_detector(
+            shapes,
+            classes,
+            input_size=options.input_size,
+            backbone=options.backbone,
+            alpha=options.alpha,
+            weights=options.weights,
+            pyramid=options.pyramid,
+            tower=options.tower,
+        )
+        if options.start is not None:
+            start_from(self.model, options.start)
+        self.averaged = keras.models.clone_model(self.model)
+        self.averaged.set_weights(self.model.get_weights())
+        set_batchnorm(self.model, frozen=options.batchnorm_frozen)
+        self._optimizer = self._make_optimizer()
+        self._variables = [weight.value for weight in self.model.trainable_variables]
+        self._optimizer.build(self._variables)
+        self._compiled = tf.function(
+            self._learn,
+            input_signature=[
+                tf.TensorSpec((None, *options.input_size, 3), tf.uint8),
+                tf.TensorSpec((None, len(anchors)), tf.int32),
+                tf.TensorSpec((None, len(anchors), 4), tf.float32),
+                tf.TensorSpec((), tf.float32),
+            ],
+        )
+
+    def __call__(self, number: int, batch: Batch) -> NDArray[np.float64]:
+        """Learn from one batch; return loss, class loss and box loss, per anchor with a box."""
+        decay = tf.constant(min(self._options.average, (2 + number) / (11 + number)), tf.float32)
+        return np.asarray(self._compiled(*batch, decay), np.float64)
+
+    def kept(self) -> list[NDArray[Any]]:
+        """Return the weights of the running average."""
+        return list(self.averaged.get_weights())
+
+    def keep(self, arrays: list[NDArray[Any]]) -> None:
+        """Put weights into the running average."""
+        self.averaged.set_weights(arrays)
+
+    def state(self) -> list[NDArray[Any]]:
+        """Return all that the next steps depend on, as arrays in a fixed order."""
+        return [np.asarray(variable.numpy()) for variable in self._state_variables()]
+
+    def restore(self, arrays: Sequence[NDArray[Any]]) -> None:
+        """Go back to a state; ValueError when it is another network's."""
+        variables = self._state_variables()
+        if len(variables) != len(arrays):
+            raise ValueError(f"the state has {len(arrays)} arrays, expected {len(variables)}")
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
+
+    def _make_optimizer(self) -> Any:
+        options = self._options
+        warm_up = max(1, min(_WARM_UP, options.steps // 8))
+        schedule = keras.optimizers.schedules.CosineDecay(
+            options.learning_rate / 50,
+            max(1, options.steps - warm_up),
+            alpha=0.01,
+            warmup_target=options.learning_rate,
+            warmup_steps=warm_up,
+        )
+        if options.weight_decay:
+            return keras.optimizers.AdamW(
+                schedule, weight_decay=options.weight_decay, global_clipnorm=_CLIP_NORM
+            )
+        return keras.optimizers.Adam(schedule, global_clipnorm=_CLIP_NORM)
+
+    def _learn(self, images: Any, classes: Any, encodings: Any, decay: Any) -> Any:
+        options = self._options
+        scale, offset = self._backbone.pixel_scale, self._backbone.pixel_offset
+        real = tf.cast(images, tf.float32) * scale + offset
+        # One-hot of -1, the background, is all zero.
+        truth = tf.one_hot(classes, self._classes)
+        mask = tf.cast(classes >= 0, tf.float32)
+        positives = tf.maximum(tf.reduce_sum(mask), 1.0)
+        with tf.GradientTape() as tape:
+            boxes, logits = self.model(real, training=True)
+            named = focal_loss if options.class_loss == "focal" else hard_negative_loss
+            class_loss = named(logits, truth) / positives
+            if options.box_loss == "giou":
+                box_loss = giou_loss(boxes, encodings, self._anchors, mask) / positives
+            else:
+                box_loss = smooth_l1(boxes, encodings, mask) / positives
+            loss = class_loss + options.box_weight * box_loss
+        gradients = tape.gradient(loss, self._variables)
+        self._optimizer.apply(gradients, self._variables)
+        for mean, now in zip(self.averaged.weights, self.model.weights, strict=True):
+            mean.value.assign_sub((1 - decay) * (mean.value - now.value))
+        return tf.stack([loss, class_loss, box_loss])
+
+    def _state_variables(self) -> list[Any]:
+        keras_variables = [
+            *self.model.variables,
+            *self.averaged.weights,
+            *self._optimizer.variables,
+        ]
+        return [variable.value for variable in keras_variables]
