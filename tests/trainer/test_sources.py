@@ -207,7 +207,6 @@ def detected(tmp_path: Path, frames: str) -> FrameData:
         crops(tmp_path / "data" / "train", ["cow1", "cow2"])
     loaded = load_data(recipe(tmp_path, text), tmp_path / "data", tmp_path / "work", silent)
     assert loaded.frames is not None
-    assert set(loaded.frames.warnings) <= set(loaded.crops.warnings)
     return loaded.frames
 
 
@@ -255,3 +254,12 @@ def test_split_files_with_images_elsewhere(tmp_path: Path) -> None:
     data = detected(tmp_path, "train: split/train.json, test: split/test.json, images: pens")
     assert data.test is not None
     assert data.test.paths == test.paths
+
+
+def test_a_detector_alone_needs_no_crops(tmp_path: Path) -> None:
+    photographs(tmp_path / "data", [f"{number:02}.png" for number in range(6)], ["cow"])
+    text = "name: r\ndata: {frames: {test_every: 3}}\ndetector: {}\n"
+    loaded = load_data(recipe(tmp_path, text), tmp_path / "data", tmp_path / "work", silent)
+    assert loaded.crops is None
+    assert loaded.frames is not None
+    assert len(loaded.frames.all_paths()) == 6
