@@ -66,6 +66,11 @@ def test_weights_on_the_command_line_win(tmp_path: Path) -> None:
             "`test` and `test_every` exclude each other",
         ),
         ("name: r\ndata: {crops: {}, frames: {test_every: 1}}\n", "test_every"),
+        ("name: r\ndata: {frames: {}}\n", "needs a `detector`"),
+        ("name: r\ndata: {frames: {}}\ndetector: {}\nembedder: {steps: 3}\n", "data.crops"),
+        ("name: r\ndata: {herd: {}}\ndetector: {backbone: vgg}\n", "no detector backbone"),
+        ("name: r\ndata: {herd: {}}\ndetector: {start: 5}\n", "the path of a file, got 5"),
+        ("name: r\ndata: {herd: {}}\ndetector: {augmentation: {scale: 0}}\n", "scale"),
         ("name: r\ndata: {crops: {}}\nclip: {}\n", "clip"),
         ("name: [r\n", "YAML"),
         ("", "object"),
@@ -108,3 +113,17 @@ def test_a_change_that_cannot_be_is_one_line(tmp_path: Path, change: str, named:
     path = write(tmp_path / "r.yaml", "name: r\ndata: {crops: {}}\n")
     with pytest.raises(UsageError, match=named):
         load_recipe(path, [change])
+
+
+def test_a_detectors_weights_come_from_where_it_says(tmp_path: Path) -> None:
+    mine, theirs = tmp_path / "mine.h5", tmp_path / "theirs.h5"
+    text = "name: r\ndata: {herd: {}}\nweights: imagenet\ndetector: {start: first.npz}\n"
+    one = load_recipe(write(tmp_path / "r.yaml", text))
+    assert [one.detector_options(*given).weights for given in ((None,), (mine,))] == [
+        "imagenet", mine,
+    ]  # fmt: skip
+    assert one.detector_options(None).start == Path("first.npz")
+    other = load_recipe(write(tmp_path / "r.yaml", text + "detector_weights: a.h5\n"))
+    assert other.detector_options(mine).weights == "a.h5"
+    assert other.detector_options(mine, theirs).weights == theirs
+    assert other.embedder_options(mine).weights == mine
