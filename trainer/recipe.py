@@ -77,7 +77,9 @@ class HerdSource(_Strict):
     animals: in the pen that the bundle will know. other_pens: further pens of as many animals, for
     training only. unknown_animals: in a pen for the open-set test and the newcomers.
     sessions: stretches of time of each light and camera for training; one more is the test.
-    frames: of each session and camera, at `fps` a second.
+    frames: of each session and camera, at `fps` a second. cameras: whose views are trained on; 1
+    and 2 are the demo's, others are drawn from their number. test_cameras: of the test, None for
+    the same.
     """
 
     animals: Positive = 16
@@ -86,6 +88,8 @@ class HerdSource(_Strict):
     sessions: Annotated[int, msgspec.Meta(ge=2)] = 2
     frames: Positive = 40
     fps: Annotated[float, msgspec.Meta(gt=0)] = 0.5
+    cameras: Annotated[tuple[Positive, ...], msgspec.Meta(min_length=1)] = (1, 2)
+    test_cameras: Annotated[tuple[Positive, ...], msgspec.Meta(min_length=1)] | None = None
     held_out: Share = 0.2
 
 

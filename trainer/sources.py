@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,7 +31,6 @@ TEST_SEED = 900
 # Of typical crowding: some 9 % of its boxes are half hidden, as of all that the simulator draws.
 CLIP_SEED = 953
 _LIGHTS = ("day", "dusk", "night")
-_CAMERAS = (1, 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -226,7 +225,7 @@ def _herd(
     own = herd_options(recipe)
     pens: list[tuple[str, HerdOptions]] = [
         ("herd", _with_sessions(own, source, range(source.sessions))),
-        ("test", _with_sessions(own, source, [TEST_SEED])),
+        ("test", _with_sessions(own, source, [TEST_SEED], source.test_cameras)),
     ]
     for number in range(1, source.other_pens + 1):
         options = HerdOptions(
@@ -267,21 +266,31 @@ def _herd(
     return crops, FrameData(fit, frames_held, read_coco(work / "test" / "annotations.json"))
 
 
-def _with_sessions(options: HerdOptions, source: HerdSource, seeds: Iterable[int]) -> HerdOptions:
+def _with_sessions(
+    options: HerdOptions,
+    source: HerdSource,
+    seeds: Iterable[int],
+    cameras: Sequence[int] | None = None,
+) -> HerdOptions:
     plans = [
         SessionPlan(
             name=f"cam{camera}-{light}-{seed}",
             camera=camera,
             light=light,  # type: ignore[arg-type]
             # Cameras film at different times: a split by session then shares no moment.
-            seed=1000 * (2 * index + camera) + seed,
+            seed=1000 * _stretch(index, camera) + seed,
             frames=source.frames,
         )
         for seed in seeds
         for index, light in enumerate(_LIGHTS)
-        for camera in _CAMERAS
+        for camera in cameras or source.cameras
     ]
     return replace(options, sessions=tuple(plans), crop_every=1, frame_every=1)
+
+
+def _stretch(light: int, camera: int) -> int:
+    """Return a number of its own for each light and camera."""
+    return 2 * light + camera if camera <= 2 else 10 * camera + light
 
 
 def _part(report: Report, number: int, count: int, name: str) -> Report:

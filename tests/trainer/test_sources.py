@@ -88,6 +88,23 @@ def test_no_data_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_herds_test_can_be_by_cameras_of_its_own(tmp_path: Path) -> None:
+    text = (
+        "name: r\ndata: {herd: {animals: 2, other_pens: 0, unknown_animals: 2, frames: 1, "
+        "cameras: [1, 5], test_cameras: [3]}}\ndetector: {}\n"
+    )
+    frames = load_data(recipe(tmp_path, text), None, tmp_path / "work", silent).frames
+    assert frames is not None
+    assert frames.test is not None
+
+    def cameras(part: FrameSet) -> set[str]:
+        return {path.parent.name.split("-")[0] for path in part.paths}
+
+    assert cameras(frames.fit) | cameras(frames.held_out) == {"cam1", "cam5"}
+    assert cameras(frames.test) == {"cam3"}
+
+
 def test_a_herd_by_purpose(tmp_path: Path) -> None:
     loaded = load_data(recipe(tmp_path, HERD), None, tmp_path / "work", silent)
     herd, frames = loaded.crops, loaded.frames
