@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from edge import __version__
 from edge.console import run_command
-from trainer.commands import bundle, data, edgetpu, evaluate, means, run, simulate
+from trainer.commands import bundle, crops, data, edgetpu, evaluate, means, run, simulate
 
 PROG = "earmark-trainer"
 
@@ -34,6 +34,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (run, data, means, evaluate, simulate, bundle, edgetpu):
+    for module in (run, data, crops, means, evaluate, simulate, bundle, edgetpu):
         module.add_parser(commands)
     return parser

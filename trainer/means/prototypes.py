@@ -34,7 +34,7 @@ class MeansOptions:
     prototypes_max: int = 3
     outliers_max: int = 3
     precision: float = 0.97
-    accept: float = 0.95
+    accept: float = 0.96
     letterbox_colour: Colour = (114, 114, 114)
     seed: int = 0
 

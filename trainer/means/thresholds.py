@@ -54,7 +54,7 @@ def calibrate(
     *,
     negatives: Floats | None = None,
     precision: float = 0.97,
-    accept: float = 0.95,
+    accept: float = 0.96,
 ) -> Thresholds:
     """Choose one threshold and one margin for the herd, then a threshold for each animal.
 
