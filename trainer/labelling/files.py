@@ -1,0 +1,72 @@
+"""Crops as files: the pixels that the device would cut, under names that keep their session."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from edge.errors import DataError
+from edge.vision.types import Floats, Image
+from trainer.pictures import jpeg
+
+_QUALITY = 94
+# What else is in a name would need care on some system, or in a page.
+_UNSAFE = re.compile(r"[^\w.+-]+")
+
+
+def crop_pixels(image: Image, box: Floats) -> Image:
+    """Return the pixels of `box` (4,) in a frame (H, W, 3), as a view.
+
+    The same pixels as `edge.vision.geometry.cut_crop` scales: the box is cut to the frame, its
+    sides fall on whole pixels outwards, and it is at least one pixel wide and high.
+    """
+    height, width = image.shape[:2]
+    x1, y1 = (
+        int(np.clip(np.floor(v), 0, n - 1)) for v, n in zip(box[:2], (width, height), strict=True)
+    )
+    x2 = int(np.clip(np.ceil(box[2]), x1 + 1, width))
+    y2 = int(np.clip(np.ceil(box[3]), y1 + 1, height))
+    return image[y1:y2, x1:x2]
+
+
+def encode(crop: Image) -> bytes:
+    """Return a crop (H, W, 3) RGB as the bytes of its file."""
+    return jpeg(np.ascontiguousarray(crop), _QUALITY)
+
+
+def safe(text: str) -> str:
+    """Return a name that may be part of a file's name everywhere; never empty or hidden."""
+    return _UNSAFE.sub("-", text).lstrip(".") or "-"
+
+
+def crop_name(session: str, frame: str | int, copy: int = 1) -> str:
+    """Return `<session>_<frame>.jpg`, whose session `trainer.data.crops.session_of` finds.
+
+    copy: from 2 on a crop of the same frame, `<session>_<frame>-2.jpg`.
+    """
+    number = f"{frame:06d}" if isinstance(frame, int) else safe(frame).replace("_", "-")
+    return f"{safe(session)}_{number}{'' if copy == 1 else f'-{copy}'}.jpg"
+
+
+def put(source: Path, target: Path, *, link: bool) -> None:
+    """Copy or hard-link a file to a place where nothing is; DataError when it cannot be read."""
+    if link:
+        try:
+            os.link(source.resolve(), target)
+            return
+        except FileExistsError:
+            raise
+        except OSError:
+            # Another disk, or one without hard links.
+            pass
+    try:
+        with source.open("rb") as reader, target.open("xb") as writer:
+            shutil.copyfileobj(reader, writer)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise DataError(f"{source}: cannot be copied: {error.strerror}") from error
