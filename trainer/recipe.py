@@ -112,7 +112,7 @@ class Data(_Strict):
 
 
 class Recipe(_Strict):
-    """The whole file. Without `data.herd` and `data.crops` it makes a detector and no bundle.
+    """The whole file. With `embedder: null`, or frames alone, it makes a detector and no bundle.
 
     weights: of the backbones, "imagenet" to download; `--weights` overrides it.
     detector_weights: of the detector's, where it is another backbone than the embedder's;
@@ -125,13 +125,15 @@ class Recipe(_Strict):
     seq: Annotated[int, msgspec.Meta(ge=0)] = 1
     weights: str | None = None
     detector_weights: str | None = None
-    embedder: dict[str, Any] = msgspec.field(default_factory=dict)
+    embedder: dict[str, Any] | None = msgspec.field(default_factory=dict)
     detector: dict[str, Any] | None = None
     means: dict[str, Any] = msgspec.field(default_factory=dict)
     clip: Clip | None = None
 
     def embedder_options(self, weights: Path | None) -> EmbedderOptions:
         """Return the embedder's options; weights: a local file that overrides the recipe's."""
+        if self.embedder is None:
+            raise UsageError(f"recipe {self.name!r} trains no embedder")
         extra = {"weights": weights or self.weights, "seed": self.seed}
         options: EmbedderOptions = _options(EmbedderOptions, self.embedder, "embedder", extra)
         check_options(options)
@@ -171,22 +173,10 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
         for change in changes:
             _change(raw, change)
         recipe = msgspec.convert(raw, type=Recipe)
-        if not (recipe.data.herd or recipe.data.crops or recipe.data.frames):
-            raise UsageError("`data` needs `herd`, or `crops`, or `frames` for a detector")
-        if recipe.embedder and not (recipe.data.herd or recipe.data.crops):
-            raise UsageError("`embedder` needs `data.crops` to train on")
-        if recipe.detector is None and not (recipe.data.herd or recipe.data.crops):
-            raise UsageError("`data.frames` needs a `detector` to train")
-        if recipe.data.herd is not None and (recipe.data.crops or recipe.data.frames):
-            raise UsageError("`data` takes either `herd` or `crops` and `frames`")
-        if recipe.clip is not None and recipe.data.herd is None:
-            raise UsageError("`clip` needs a simulated herd (`data.herd`)")
-        if recipe.clip is not None and recipe.detector is None:
-            raise UsageError("`clip` needs a `detector` to follow the animals in it")
-        if recipe.detector is not None and not (recipe.data.herd or recipe.data.frames):
-            raise UsageError("`detector` needs `data.frames` to train on")
+        _check_parts(recipe)
         # Unknown keys and wrong types of the options are told before anything is read.
-        recipe.embedder_options(None)
+        if recipe.embedder is not None:
+            recipe.embedder_options(None)
         recipe.detector_options(None)
         recipe.means_options()
     except FileNotFoundError as error:
@@ -198,6 +188,28 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     except (msgspec.ValidationError, UsageError) as error:
         raise UsageError(f"{path}: {error}") from error
     return recipe
+
+
+def _check_parts(recipe: Recipe) -> None:
+    """Raise UsageError for sections that do not go together."""
+    data, detector = recipe.data, recipe.detector
+    identities = bool(data.herd or data.crops)
+    if not (identities or data.frames):
+        raise UsageError("`data` needs `herd`, or `crops`, or `frames` for a detector")
+    if data.herd is not None and (data.crops or data.frames):
+        raise UsageError("`data` takes either `herd` or `crops` and `frames`")
+    if recipe.embedder and not identities:
+        raise UsageError("`embedder` needs `data.crops` to train on")
+    if recipe.embedder is None and (detector is None or recipe.clip or data.crops):
+        raise UsageError("`embedder: null` needs a `detector`, and neither `clip` nor crops")
+    if detector is None and not identities:
+        raise UsageError("`data.frames` needs a `detector` to train")
+    if detector is not None and not (data.herd or data.frames):
+        raise UsageError("`detector` needs `data.frames` to train on")
+    if recipe.clip is not None and data.herd is None:
+        raise UsageError("`clip` needs a simulated herd (`data.herd`)")
+    if recipe.clip is not None and detector is None:
+        raise UsageError("`clip` needs a `detector` to follow the animals in it")
 
 
 def _change(raw: Any, change: str) -> None:

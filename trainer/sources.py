@@ -110,6 +110,8 @@ def load_data(recipe: Recipe, data: Path | None, work: Path, report: Report) -> 
     frames: FrameData | None = None
     if recipe.data.herd is not None:
         crops, frames = _herd(recipe.data.herd, recipe, work, report)
+        if recipe.embedder is None:
+            crops = None
     else:
         if data is None:
             raise UsageError(f"recipe {recipe.name!r} needs --data DIR, the folder of its images")

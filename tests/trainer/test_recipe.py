@@ -68,6 +68,8 @@ def test_weights_on_the_command_line_win(tmp_path: Path) -> None:
         ("name: r\ndata: {crops: {}, frames: {test_every: 1}}\n", "test_every"),
         ("name: r\ndata: {frames: {}}\n", "needs a `detector`"),
         ("name: r\ndata: {frames: {}}\ndetector: {}\nembedder: {steps: 3}\n", "data.crops"),
+        ("name: r\ndata: {herd: {}}\nembedder: null\n", "`embedder: null` needs a `detector`"),
+        ("name: r\ndata: {crops: {}, frames: {}}\nembedder:\ndetector: {}\n", "nor crops"),
         ("name: r\ndata: {herd: {}}\ndetector: {backbone: vgg}\n", "no detector backbone"),
         ("name: r\ndata: {herd: {}}\ndetector: {start: 5}\n", "the path of a file, got 5"),
         ("name: r\ndata: {herd: {}}\ndetector: {augmentation: {scale: 0}}\n", "scale"),

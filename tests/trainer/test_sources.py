@@ -92,9 +92,11 @@ def test_no_data_folder(tmp_path: Path) -> None:
 def test_a_herds_test_can_be_by_cameras_of_its_own(tmp_path: Path) -> None:
     text = (
         "name: r\ndata: {herd: {animals: 2, other_pens: 0, unknown_animals: 2, frames: 1, "
-        "cameras: [1, 5], test_cameras: [3]}}\ndetector: {}\n"
+        "cameras: [1, 5], test_cameras: [3]}}\nembedder: null\ndetector: {}\n"
     )
-    frames = load_data(recipe(tmp_path, text), None, tmp_path / "work", silent).frames
+    loaded = load_data(recipe(tmp_path, text), None, tmp_path / "work", silent)
+    frames = loaded.frames
+    assert loaded.crops is None
     assert frames is not None
     assert frames.test is not None
 

@@ -61,21 +61,23 @@ def name_crops(
 def _wanted(
     proposal: Proposal, root: Path, animals: Mapping[str, str]
 ) -> list[tuple[Path, str, str, int]]:
-    """Return file, animal, session and frame of each crop."""
-    return [
+    """Return file, animal, session and frame of each crop; DataError for one that is gone."""
+    crops = [
         (tracklet.folder(root) / crop.file, animals[tracklet.name], tracklet.session, crop.frame)
         for tracklet in proposal.tracklets
         if tracklet.name in animals
         for crop in tracklet.crops
     ]
+    for source, *_ in crops:
+        if not source.is_file():
+            raise DataError(f"{source}: missing; propose again, or leave its tracklet unnamed")
+    return crops
 
 
 def _write(
     crops: list[tuple[Path, str, str, int]], folder: Path, link: bool, report: Report
 ) -> int:
     for done, (source, animal, session, frame) in enumerate(crops, 1):
-        if not source.is_file():
-            raise DataError(f"{source}: missing; propose again, or leave its tracklet unnamed")
         place = folder / animal
         place.mkdir(exist_ok=True)
         for copy in range(1, _MOST_COPIES):

@@ -61,7 +61,7 @@ def test_merge_adds_and_touches_nothing(
     out = tmp_path / "crops"
     (out / "cow-1").mkdir(parents=True)
     (out / "cow-1" / "pen_000000.jpg").write_bytes(b"somebody's own")
-    with pytest.raises(UsageError, match="exists already.*--merge"):
+    with pytest.raises(UsageError, match=r"exists already.*--merge"):
         name_crops(proposal, root, {"p1": "cow-1"}, out)
     assert name_crops(proposal, root, {"p1": "cow-1"}, out, merge=True) == Named(2, 0)
     first = content(out)

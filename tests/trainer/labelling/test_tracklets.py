@@ -49,7 +49,7 @@ def test_what_is_no_proposal_is_told_in_a_line(
 
 
 def test_files_that_are_not_there_or_broken(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="missing; is .* what `crops propose` made"):
+    with pytest.raises(DataError, match=r"missing; is .* what `crops propose` made"):
         load_proposal(tmp_path)
     (tmp_path / "tracklets.json").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="not a list of tracklets"):
