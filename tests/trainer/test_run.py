@@ -219,3 +219,27 @@ def test_a_detector_alone_makes_no_bundle_but_goes_into_one(
     again = run_recipe(changed, out, data=tmp_path / "herd", weights=None, stages=stages)
     assert again is not None
     assert again["detection"]["weights"] == "detector detector_weights.npz"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["detector.backbone=resnet50", "detector.alpha=1.0"],
+        ["detector.class_loss=hard_negatives", "detector.box_loss=giou"],
+    ],
+    ids=["retinanet", "fpnlite"],
+)
+def test_detectors_with_a_pyramid_go_the_same_way(tmp_path: Path, changes: list[str]) -> None:
+    simulate(tmp_path / "herd", HerdOptions(animals=3, frames=4, seed=2, video=False), silent)
+    (tmp_path / "finding.yaml").write_text(FINDING)
+    pyramid = ["detector.pyramid=32", "detector.tower=2", "detector.strides=[8, 32, 128]"]
+    recipe = load_recipe(tmp_path / "finding.yaml", [*changes, *pyramid])
+    metrics = run_recipe(
+        recipe, tmp_path / "out", data=tmp_path / "herd", weights=None, stages=stages
+    )
+    assert metrics is not None
+    assert set(metrics["detection"]) >= DETECTION
+    # A level grows by one operator that the Edge TPU knows; UpSampling2D stays on the CPU.
+    stay = {row["name"] for row in metrics["edge_tpu"]["detector"]["cpu_operators"]}
+    assert not stay & {"RESHAPE", "TILE", "RESIZE_NEAREST_NEIGHBOR"}
