@@ -14,7 +14,8 @@ var(--line);display:flex;flex-wrap:wrap;gap:.6rem;align-items:center}
 #tools button,#tools select,.card button{font:inherit;padding:.2rem .7rem;border:1px solid #aaa;
 border-radius:.4rem;background:#fff;cursor:pointer}
 #download{background:var(--good)!important;color:#fff;border-color:var(--good)!important}
-#state{flex:1}#state b{font-variant-numeric:tabular-nums}.warn{color:var(--bad);font-weight:600}
+#state{flex:1 0 22rem}#state b{font-variant-numeric:tabular-nums}
+.warn{color:var(--bad);font-weight:600}
 .card{display:grid;grid-template-columns:15rem 1fr;gap:.8rem;border:1px solid var(--line);
 border-left:6px solid #bbb;border-radius:.5rem;padding:.6rem;margin:.6rem 0}
 .card.on{border-left-color:var(--good);background:#f6faf7}
