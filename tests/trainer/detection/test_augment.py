@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge.errors import UsageError
@@ -55,14 +55,22 @@ def test_nothing_asked_for_changes_nothing() -> None:
 
 @settings(deadline=None)
 @given(seed=st.integers(0, 5000))
+@example(seed=2639)
 def test_the_box_goes_where_the_animal_goes(seed: int) -> None:
     options = replace(STILL, scale=1.3, rotation_deg=30.0, flip=0.5, quarter_turns=True)
     image, boxes = scene(160, 160)
     changed, moved, _ = FrameAugmenter((160, 160), 0, (0, 0, 0), options)(
         image, boxes, np.zeros(1, np.int32), np.random.default_rng(seed)
     )
-    if len(moved):
-        np.testing.assert_allclose(moved[0], lit_box(changed), atol=1.6)
+    if not len(moved):
+        return
+    box, lit = moved[0], lit_box(changed)
+    if (box[:2] > 0).all() and (box[2:] < 160).all():
+        np.testing.assert_allclose(box, lit, atol=1.6)
+    else:
+        # An ellipse that the frame cuts may show less than the cut box of the whole.
+        assert (lit[:2] >= box[:2] - 1.6).all()
+        assert (lit[2:] <= box[2:] + 1.6).all()
 
 
 def test_a_turned_ellipse_is_boxed_by_hand() -> None:
