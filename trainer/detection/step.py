@@ -92,10 +92,10 @@ class TrainingStep:
         options = self._options
         warm_up = max(1, min(_WARM_UP, options.steps // 8))
         schedule = keras.optimizers.schedules.CosineDecay(
-            options.learning_rate / 50,
+            options.peak_rate / 50,
             max(1, options.steps - warm_up),
             alpha=0.01,
-            warmup_target=options.learning_rate,
+            warmup_target=options.peak_rate,
             warmup_steps=warm_up,
         )
         if options.weight_decay:

@@ -107,6 +107,17 @@ def test_options_that_cannot_be_had_are_refused(
     assert "\n" not in str(caught.value)
 
 
+def test_pretrained_weights_are_taught_gently() -> None:
+    options = DetectorOptions()
+    assert options.peak_rate == 3e-3
+    assert not options.batchnorm_frozen
+    for change in ({"weights": "imagenet"}, {"start": Path("first.npz")}):
+        pretrained = replace(options, **change)
+        assert pretrained.peak_rate == 4e-4
+        assert pretrained.batchnorm_frozen
+        assert replace(pretrained, learning_rate=0.1).peak_rate == 0.1
+
+
 @pytest.mark.slow
 def test_ellipses_are_learned(frames: FrameSet) -> None:
     train, validation = frames.select(np.arange(32)), frames.select(np.arange(32, 40))
