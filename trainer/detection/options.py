@@ -15,8 +15,8 @@ from trainer.embedding.backbones import Weights
 BoxLoss = Literal["smooth_l1", "giou"]
 ClassLoss = Literal["focal", "hard_negatives"]
 BOX_LOSSES: tuple[BoxLoss, ...] = ("smooth_l1", "giou")
-# Measured on 105 photographs, ImageNet's MobileNetV2, BatchNorms frozen: AP50 0.77 after 150 steps at
-# 3e-4; 0.08 after 450 at 2e-3.
+# Measured on 105 photographs, ImageNet's MobileNetV2, BatchNorms frozen: AP50 0.77 after 150 steps
+# at 3e-4; 0.08 after 450 at 2e-3.
 _PRETRAINED_RATE = 4e-4
 _SCRATCH_RATE = 3e-3
 CLASS_LOSSES: tuple[ClassLoss, ...] = ("focal", "hard_negatives")
@@ -40,10 +40,10 @@ class DetectorOptions:
     hard_negatives: cross-entropy of the positives and of the three times as many worst negatives.
     box_loss: smooth_l1 or giou, times box_weight. learning_rate: the peak; it warms up, then falls
     as a cosine; None for 4e-4 with pretrained weights, which forget what they know at more, and
-    3e-3 from scratch. weight_decay: decoupled (AdamW). average: decay of the weights' running average,
-    which is what is validated and kept; 0 for none. evaluate_every: steps between validations and
-    checkpoints. patience: validations in a row without a better one before training stops early, 0
-    for never.
+    3e-3 from scratch. weight_decay: decoupled (AdamW). average: decay of the weights' running
+    average, which is what is validated and kept; 0 for none. evaluate_every: steps between
+    validations and checkpoints. patience: validations in a row without a better one before training
+    stops early, 0 for never.
 
     score_threshold: None for the one with the best F1 on the validation frames. nms_iou, top_k: of
     the post-process in the model.
