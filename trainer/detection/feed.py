@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge.vision.types import Floats
 from trainer.detection.assign import assign_targets
-from trainer.detection.augment import FrameAugmenter
+from trainer.detection.augment import Annotated, FrameAugmenter
 from trainer.detection.options import DetectorOptions
 
 
@@ -27,8 +27,9 @@ class Batch(NamedTuple):
 class Feed:
     """Endless batches; batch n is the same however often training was resumed.
 
-    images: uint8 (M, H, W, 3) letterboxed frames. boxes, classes: float32 (n, 4) in their pixels
-    and int32 (n,) of each. anchors: (N, 4) cy cx h w. first: number of the first step.
+    images: uint8 (M, kH, kW, 3) letterboxed frames, k times as large as the network takes them.
+    boxes, classes: float32 (n, 4) in pixels of the network's input and int32 (n,) of each. anchors:
+    (N, 4) cy cx h w. first: number of the first step.
     """
 
     def __init__(
@@ -65,10 +66,7 @@ class Feed:
     def _make(self, number: int, rows: NDArray[np.int64]) -> Batch:
         # A generator for each batch: threads may finish in any order, and training may be resumed.
         rng = np.random.default_rng((self._options.seed, number))
-        frames = [
-            self._augment(self._images[row], self._boxes[row], self._classes[row], rng)
-            for row in rows
-        ]
+        frames = [self._changed(int(row), rng) for row in rows]
         targets = [
             assign_targets(self._anchors, moved, labels, self._options.match_iou)
             for _, moved, labels in frames
@@ -78,6 +76,16 @@ class Feed:
             np.stack([target.classes for target in targets]),
             np.stack([target.encodings for target in targets]),
         )
+
+    def _changed(self, row: int, rng: np.random.Generator) -> Annotated:
+        mosaic = self._options.augmentation.mosaic
+        if mosaic and rng.random() < mosaic:
+            rows = [row, *rng.integers(len(self._images), size=3).tolist()]
+            return self._augment.mosaic([self._frame(one) for one in rows], rng)
+        return self._augment(*self._frame(row), rng)
+
+    def _frame(self, row: int) -> Annotated:
+        return Annotated(self._images[row], self._boxes[row], self._classes[row])
 
 
 def _shuffled(count: int, batch: int, seed: int) -> Iterator[NDArray[np.int64]]:

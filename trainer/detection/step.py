@@ -14,7 +14,7 @@ from edge.vision.types import Floats
 from trainer.detection.anchors import AnchorShapes
 from trainer.detection.feed import Batch
 from trainer.detection.losses import focal_loss, giou_loss, hard_negative_loss, smooth_l1
-from trainer.detection.model import build_detector, set_batchnorm
+from trainer.detection.model import build_detector, freeze_stages, set_batchnorm
 from trainer.detection.options import DetectorOptions
 from trainer.detection.weights import start_from
 
@@ -50,9 +50,9 @@ class TrainingStep:
         self.averaged = keras.models.clone_model(self.model)
         self.averaged.set_weights(self.model.get_weights())
         set_batchnorm(self.model, frozen=options.batchnorm_frozen)
-        self._optimizer = self._make_optimizer()
-        self._variables = [weight.value for weight in self.model.trainable_variables]
-        self._optimizer.build(self._variables)
+        if options.frozen_stages:
+            freeze_stages(self.model, options.frozen_stages)
+        self._parts = self._make_parts()
         self._compiled = tf.function(
             self._learn,
             input_signature=[
@@ -88,14 +88,32 @@ class TrainingStep:
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
 
-    def _make_optimizer(self) -> Any:
+    def _make_parts(self) -> list[tuple[list[Any], Any]]:
+        """Return variables and the optimizer that moves them, of the heads and of the backbone."""
+        heads, backbone = [], []
+        for layer in self.model.layers:
+            part = heads if layer.name.startswith("head_") else backbone
+            part += [weight.value for weight in layer.trainable_variables]
+        peak, factor = self._options.peak_rate, self._options.backbone_rate
+        parts = [(heads, peak), (backbone, peak * factor)]
+        if factor == 1:  # one optimizer, so that gradients are clipped by what all of them sum to
+            parts = [(heads + backbone, peak)]
+        made = []
+        for variables, rate in parts:
+            if variables:
+                optimizer = self._make_optimizer(rate)
+                optimizer.build(variables)
+                made.append((variables, optimizer))
+        return made
+
+    def _make_optimizer(self, rate: float) -> Any:
         options = self._options
         warm_up = max(1, min(_WARM_UP, options.steps // 8))
         schedule = keras.optimizers.schedules.CosineDecay(
-            options.peak_rate / 50,
+            rate / 50,
             max(1, options.steps - warm_up),
             alpha=0.01,
-            warmup_target=options.peak_rate,
+            warmup_target=rate,
             warmup_steps=warm_up,
         )
         if options.weight_decay:
@@ -121,8 +139,9 @@ class TrainingStep:
             else:
                 box_loss = smooth_l1(boxes, encodings, mask) / positives
             loss = class_loss + options.box_weight * box_loss
-        gradients = tape.gradient(loss, self._variables)
-        self._optimizer.apply(gradients, self._variables)
+        gradients = tape.gradient(loss, [variables for variables, _ in self._parts])
+        for part, (variables, optimizer) in zip(gradients, self._parts, strict=True):
+            optimizer.apply(part, variables)
         for mean, now in zip(self.averaged.weights, self.model.weights, strict=True):
             mean.value.assign_sub((1 - decay) * (mean.value - now.value))
         return tf.stack([loss, class_loss, box_loss])
@@ -131,6 +150,6 @@ class TrainingStep:
         keras_variables = [
             *self.model.variables,
             *self.averaged.weights,
-            *self._optimizer.variables,
+            *(one for _, optimizer in self._parts for one in optimizer.variables),
         ]
         return [variable.value for variable in keras_variables]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from edge.errors import DataError
 from edge.vision.types import Floats
@@ -95,8 +96,8 @@ def train_detector(
     UsageError for options or weights that cannot be had.
     """
     check_detectable(train, validation, options)
-    size, colour = options.input_size, options.letterbox_colour
-    images, boxes = load_frames_and_boxes(train, size, colour)
+    size = options.input_size
+    images, boxes = _load(train, options)
     every = np.concatenate(boxes)
     sizes = np.stack([every[:, 3] - every[:, 1], every[:, 2] - every[:, 0]], axis=1)
     shapes = fit_anchors(sizes, options.anchors_per_cell, options.seed, options.strides)
@@ -160,6 +161,16 @@ def check_detectable(train: FrameSet, validation: FrameSet, options: DetectorOpt
             f"training frames have classes {list(train.class_names)}, validation frames "
             f"{list(validation.class_names)}; they must be the same"
         )
+
+
+def _load(
+    train: FrameSet, options: DetectorOptions
+) -> tuple[NDArray[np.uint8], tuple[Floats, ...]]:
+    """Return frames `detail` times the input's size, and boxes in pixels of the input."""
+    height, width = options.input_size
+    size = (height * options.detail, width * options.detail)
+    images, boxes = load_frames_and_boxes(train, size, options.letterbox_colour)
+    return images, tuple(one / np.float32(options.detail) for one in boxes)
 
 
 def _describe(options: DetectorOptions) -> str:
