@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edge.errors import UsageError
 from trainer.detection.augment import (
+    Annotated,
     FrameAugmentation,
     FrameAugmenter,
     check_augmentation,
@@ -20,6 +21,7 @@ STILL = FrameAugmentation(
     scale=1.0,
     rotation_deg=0.0,
     flip=0.0,
+    flip_vertical=0.0,
     quarter_turns=False,
     brightness=0.0,
     contrast=0.0,
@@ -57,7 +59,9 @@ def test_nothing_asked_for_changes_nothing() -> None:
 @given(seed=st.integers(0, 5000))
 @example(seed=2639)
 def test_the_box_goes_where_the_animal_goes(seed: int) -> None:
-    options = replace(STILL, scale=1.3, rotation_deg=30.0, flip=0.5, quarter_turns=True)
+    options = replace(
+        STILL, scale=1.3, rotation_deg=30.0, flip=0.5, flip_vertical=0.5, quarter_turns=True
+    )
     image, boxes = scene(160, 160)
     changed, moved, _ = FrameAugmenter((160, 160), 0, (0, 0, 0), options)(
         image, boxes, np.zeros(1, np.int32), np.random.default_rng(seed)
@@ -86,6 +90,56 @@ def test_a_turned_ellipse_is_boxed_by_hand() -> None:
     reach = math.sqrt((36 + 4) / 2)
     expected = [[0.5 - reach, 0.5 - reach, 0.5 + reach, 0.5 + reach]]
     np.testing.assert_allclose(warp_boxes(boxes, diagonal), expected, atol=1e-5)
+
+
+def test_a_photograph_keeps_its_sky() -> None:
+    image, boxes = scene()
+    options = replace(STILL, flip=1.0)
+    changed, moved, _ = FrameAugmenter((96, 160), 0, options=options)(
+        image, boxes, np.zeros(1, np.int32), np.random.default_rng(0)
+    )
+    np.testing.assert_array_equal(changed, image[:, ::-1])
+    np.testing.assert_allclose(moved, [[160 - 84, 28, 160 - 36, 52]], atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.5])
+def test_frames_kept_larger_than_the_input_give_the_same_view(scale: float) -> None:
+    options = replace(STILL, scale=scale, rotation_deg=20.0)
+    small, boxes = scene(160, 160)
+    large = np.repeat(np.repeat(small, 2, axis=0), 2, axis=1)
+    augment = FrameAugmenter((160, 160), 0, (0, 0, 0), options)
+    for seed in range(20):
+        views = [
+            augment(image, boxes, np.zeros(1, np.int32), np.random.default_rng(seed))
+            for image in (small, large)
+        ]
+        np.testing.assert_allclose(views[0].boxes, views[1].boxes, atol=1e-4)
+        difference = np.abs(views[0].image.astype(int) - views[1].image).mean()
+        # Edges may differ; a shift of half a pixel would show along all of them.
+        assert difference < 2
+
+
+def test_a_mosaic_shows_each_part_where_its_boxes_say() -> None:
+    options = replace(STILL, scale=1.4, rotation_deg=15.0, flip=0.5)
+    image, boxes = scene(160, 160)
+    augment = FrameAugmenter((160, 160), 0, (0, 0, 0), options)
+    seen = set()
+    for seed in range(30):
+        parts = [Annotated(image, boxes, np.array([n], np.int32)) for n in range(4)]
+        mosaic = augment.mosaic(parts, np.random.default_rng(seed))
+        seen |= set(mosaic.classes.tolist())
+        assert len(mosaic.boxes) == len(mosaic.classes)
+        for x1, y1, x2, y2 in mosaic.boxes.round().astype(int):
+            # An ellipse fills 78 % of its box; cut by a seam it may fill less or more.
+            assert mosaic.image[max(y1, 0) : y2, max(x1, 0) : x2].mean() > 255 * 0.4
+        outside = mosaic.image[..., 0].copy()
+        for x1, y1, x2, y2 in mosaic.boxes:
+            outside[math.floor(y1) - 1 : math.ceil(y2) + 1, max(0, math.floor(x1) - 1) :][
+                :, : math.ceil(x2 - x1) + 3
+            ] = 0
+        # What is lit outside all boxes is of animals that the seams left too little of.
+        assert (outside > 127).sum() < 4 * 0.4 * 24 * 12 * math.pi * 1.4**2
+    assert seen == {0, 1, 2, 3}
 
 
 def test_animals_left_outside_are_dropped() -> None:

@@ -6,6 +6,7 @@ from itertools import islice
 import numpy as np
 
 from trainer.detection.assign import corners, decode
+from trainer.detection.augment import FrameAugmentation
 from trainer.detection.feed import Feed
 from trainer.detection.options import DetectorOptions
 
@@ -41,3 +42,12 @@ def test_targets_are_those_of_the_changed_frame() -> None:
             # An anchor without a box has nothing to say.
             assert not encodings[classes < 0].any()
     assert corners(ANCHORS).shape == (3, 4)
+
+
+def test_mosaics_come_as_often_as_asked_and_are_resumable() -> None:
+    options = replace(OPTIONS, augmentation=FrameAugmentation(mosaic=0.5))
+    whole = list(islice(feed(options), 4))
+    rest = list(islice(feed(options, first=2), 2))
+    np.testing.assert_array_equal(whole[3].images, rest[1].images)
+    plain = list(islice(feed(), 4))
+    assert any(not np.array_equal(a.images, b.images) for a, b in zip(whole, plain, strict=True))

@@ -7,7 +7,7 @@ import pytest
 from edge.errors import UsageError
 from trainer.detection.anchors import AnchorShapes, lay_anchors
 from trainer.detection.decode import select_detections
-from trainer.detection.model import build_detector, feature_cells, set_batchnorm
+from trainer.detection.model import build_detector, feature_cells, freeze_stages, set_batchnorm
 
 
 def shapes_for(strides: tuple[int, ...], per_cell: int = 2) -> AnchorShapes:
@@ -59,6 +59,16 @@ def test_frozen_means_the_backbone_only() -> None:
     assert all(name.startswith("head_") for name in learning)
     set_batchnorm(model, frozen=False)
     assert all(layer.trainable for layer in norms)
+
+
+def test_frozen_stages_are_those_of_the_finest_maps() -> None:
+    model = build_detector(shapes_for((8,)), 1, input_size=(64, 96), alpha=0.35)
+    freeze_stages(model, 2)
+    learning = {layer.name for layer in model.layers if layer.trainable_weights}
+    assert not {"Conv1", "bn_Conv1", "block_1_depthwise", "block_2_project_BN"} & learning
+    assert {"block_3_depthwise", "block_4_expand", "head_boxes_8", "head_classes_8"} <= learning
+    # The next stage begins where rows and columns halve: what comes before learns nothing.
+    assert "block_3_expand" not in learning
 
 
 def test_detections_are_chosen_by_hand() -> None:

@@ -4,12 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import keras
 import numpy as np
 import pytest
 
 from edge.errors import DataError, UsageError
 from trainer.data.frames import FrameSet
 from trainer.detection.augment import FrameAugmentation
+from trainer.detection.model import build_detector
 from trainer.detection.options import DetectorOptions
 from trainer.detection.train import train_detector
 from trainer.detection.weights import save_weights
@@ -213,3 +215,25 @@ def test_every_kind_of_detector_learns_a_step(frames: FrameSet, change: dict[str
     trained = train_detector(frames, frames.select([0]), options, silent)
     assert np.isfinite(trained.history[-1].loss)
     assert trained.ap50 is not None
+
+
+def test_a_backbone_may_learn_at_a_rate_of_its_own(frames: FrameSet) -> None:
+    few = replace(TINY, steps=2, evaluate_every=2, frozen_stages=2, average=0.0, detail=2)
+    slow, even = (
+        train_detector(frames, frames, replace(few, backbone_rate=rate), silent)
+        for rate in (1e-9, 1.0)
+    )
+    keras.utils.set_random_seed(few.seed)
+    start = build_detector(slow.shapes, 1, input_size=few.input_size, alpha=few.alpha)
+
+    def moves(model: keras.Model, name: str) -> bool:
+        now, before = (one.get_layer(name).get_weights()[0] for one in (model, start))
+        return float(np.abs(now - before).max()) > 1e-5
+
+    for name, slowly, evenly in (
+        ("block_1_depthwise", False, False),
+        ("block_4_depthwise", False, True),
+        ("head_boxes_8", True, True),
+    ):
+        assert moves(slow.model, name) is slowly, name
+        assert moves(even.model, name) is evenly, name
