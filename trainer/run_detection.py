@@ -17,9 +17,9 @@ from edge.release.bundle import DETECTOR_NAME
 from edge.release.manifest import DetectorSpec
 from edge.vision.detector import Detector
 from edge.vision.runtime import open_model
-from trainer.data.frames import FrameSet, load_frames
+from trainer.data.frames import FrameSet, joined_frames, load_frames
 from trainer.detection.options import DetectorOptions
-from trainer.detection.train import TrainedDetector, train_detector
+from trainer.detection.train import TrainedDetector, refit, train_detector
 from trainer.detection.weights import WEIGHTS_NAME, save_weights
 from trainer.evaluate.detection import Findings, detection_figures, find, findings
 from trainer.export.detector import export_detector
@@ -60,6 +60,7 @@ def run_detection(
     folder: gets what devices have no use for: the float twin, and weights to start from. state:
     where an interrupted training by the same options of the same frames goes on from.
     """
+    key = _training_key(options, frames)
     with stages("training detector") as report:
         trained = train_detector(
             frames.fit,
@@ -67,8 +68,14 @@ def run_detection(
             options,
             report,
             state=state,
-            key=_training_key(options, frames),
+            key=key,
         )
+    if options.refit_steps:
+        with stages("refit on all frames") as report:
+            everything = joined_frames([frames.fit, frames.held_out])
+            trained = refit(
+                trained, everything, report, state=state, key=f"{key} refit {options.refit_steps}"
+            )
     save_weights(trained.model, folder / WEIGHTS_NAME)
     with stages("detector to int8") as report:
         chosen = spread(len(frames.fit), _CALIBRATION_FRAMES, options.seed)
@@ -100,7 +107,9 @@ def _ask(path: Path, spec: DetectorSpec, test: FrameSet, report: Report) -> Find
 def _training_key(options: DetectorOptions, frames: FrameData) -> str:
     """Return what a checkpoint is good for: this training of these frames by these versions."""
     # How many threads augment changes nothing; what comes after the training neither.
-    learned = replace(options, workers=1, weights=None, start=None, score_threshold=None)
+    learned = replace(
+        options, workers=1, weights=None, start=None, score_threshold=None, refit_steps=0
+    )
     what = {
         "versions": (__version__, tf.__version__, keras.__version__),
         "options": repr(learned),

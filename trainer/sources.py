@@ -16,7 +16,7 @@ from trainer.data.annotations import read_coco, read_frames
 from trainer.data.annotations.split import sessions_in_both, split_every, split_frames
 from trainer.data.crops import CropSet, check_trainable, load_image, read_crops
 from trainer.data.folders import read_strangers
-from trainer.data.frames import FrameSet
+from trainer.data.frames import FrameSet, joined_frames
 from trainer.data.herd import HerdOptions, SessionPlan, simulate
 from trainer.data.splits import (
     FRAME_SPLIT_WARNING,
@@ -264,7 +264,7 @@ def _herd(
         strange.select(late).without_empty(),
     )
     trained = [read_coco(work / name / "annotations.json") for name, _ in pens if name != "test"]
-    fit, frames_held = _split_frames(_joined_frames(trained), source.held_out, recipe.seed)
+    fit, frames_held = _split_frames(joined_frames(trained), source.held_out, recipe.seed)
     return crops, FrameData(fit, frames_held, read_coco(work / "test" / "annotations.json"))
 
 
@@ -318,17 +318,6 @@ def _joined(parts: list[CropSet]) -> CropSet:
         labels,
         # Two pens' sessions of the same name are not one stretch of time.
         tuple(f"{n}/{session}" for n, part in enumerate(parts) for session in part.sessions),
-    )
-
-
-def _joined_frames(parts: list[FrameSet]) -> FrameSet:
-    return FrameSet(
-        paths=tuple(path for part in parts for path in part.paths),
-        boxes=tuple(boxes for part in parts for boxes in part.boxes),
-        classes=tuple(classes for part in parts for classes in part.classes),
-        sessions=tuple(f"{n}/{name}" for n, part in enumerate(parts) for name in part.sessions),
-        class_names=parts[0].class_names,
-        animals=tuple(animals for part in parts for animals in part.animals),
     )
 
 

@@ -88,6 +88,18 @@ class FrameSet:
         return replace(self, classes=classes, class_names=tuple(names))
 
 
+def joined_frames(parts: Sequence[FrameSet]) -> FrameSet:
+    """Return the frames of all parts, which have the same classes and sessions of their own."""
+    return FrameSet(
+        paths=tuple(path for part in parts for path in part.paths),
+        boxes=tuple(boxes for part in parts for boxes in part.boxes),
+        classes=tuple(classes for part in parts for classes in part.classes),
+        sessions=tuple(f"{n}/{name}" for n, part in enumerate(parts) for name in part.sessions),
+        class_names=parts[0].class_names,
+        animals=tuple(animals for part in parts for animals in part.animals),
+    )
+
+
 def load_frames(
     frames: FrameSet,
     size: tuple[int, int],

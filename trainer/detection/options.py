@@ -46,7 +46,8 @@ class DetectorOptions:
     weight_decay: decoupled (AdamW). average: decay of the weights' running average, which is
     what is validated and kept; 0 for none. evaluate_every: steps between validations and
     checkpoints. patience: validations in a row without a better one before training stops
-    early, 0 for never.
+    early, 0 for never. refit_steps: so many more on all frames, those of validation too, once
+    these have chosen the step and the threshold.
     detail: how many times the input's sides the frames are kept at in memory, so that what
     augmentation grows is sharp; it takes the square of it in memory.
 
@@ -77,6 +78,7 @@ class DetectorOptions:
     box_weight: float = 1.0
     evaluate_every: int = 100
     patience: int = 0
+    refit_steps: int = 0
     workers: int = 1
     detail: int = 1
     letterbox_colour: Colour = (114, 114, 114)

@@ -68,6 +68,11 @@ class TrainingStep:
         decay = tf.constant(min(self._options.average, (2 + number) / (11 + number)), tf.float32)
         return np.asarray(self._compiled(*batch, decay), np.float64)
 
+    def start_from(self, weights: Sequence[NDArray[Any]]) -> None:
+        """Go on from the weights of such a network."""
+        self.model.set_weights(weights)
+        self.averaged.set_weights(weights)
+
     def kept(self) -> list[NDArray[Any]]:
         """Return the weights of the running average."""
         return list(self.averaged.get_weights())

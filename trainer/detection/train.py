@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,8 +28,8 @@ from trainer.detection.step import FIGURES, TrainingStep
 from trainer.embedding.backbones import Backbone, describe_weights
 from trainer.progress import Report
 
-_NAME = "detector"
 _REPORT_EVERY = 5
+_REFIT_RATE = 0.3
 
 
 class HistoryRow(NamedTuple):
@@ -85,26 +86,29 @@ def train_detector(
     options: DetectorOptions,
     report: Report,
     *,
+    start: TrainedDetector | None = None,
     state: Path | None = None,
     key: str = "",
+    name: str = "detector",
 ) -> TrainedDetector:
     """Train on `train` and keep the step with the best AP50 on `validation` (AP decides ties).
 
-    Without boxes in `validation` the last step is kept. state: folder for checkpoints and
-    TensorBoard logs; where it holds a checkpoint of the same `key`, training goes on from there and
-    ends as if it had never been interrupted. Raises DataError when the frames cannot be trained on,
+    Without boxes in `validation` the last step is kept. start: a detector of the same options whose
+    anchors and weights to go on from. state: folder for checkpoints and TensorBoard logs under
+    `name`; where it holds a checkpoint of the same `key`, training goes on from there and ends as
+    if it had never been interrupted. Raises DataError when the frames cannot be trained on,
     UsageError for options or weights that cannot be had.
     """
     check_detectable(train, validation, options)
     size = options.input_size
     images, boxes = _load(train, options)
-    every = np.concatenate(boxes)
-    sizes = np.stack([every[:, 3] - every[:, 1], every[:, 2] - every[:, 0]], axis=1)
-    shapes = fit_anchors(sizes, options.anchors_per_cell, options.seed, options.strides)
+    shapes = _fit(boxes, options) if start is None else start.shapes
     anchors = lay_anchors(shapes, feature_cells(shapes.strides, size), size)
     judge = Judge(validation, anchors, options)
     keras.utils.set_random_seed(options.seed)
     step = TrainingStep(shapes, anchors, len(train.class_names), options)
+    if start is not None:
+        step.start_from(start.model.get_weights())
     course = Course(
         step,
         HistoryRow,
@@ -113,23 +117,23 @@ def train_detector(
         figures=FIGURES,
         patience=options.patience,
     )
-    saved = None if state is None else state / f"{_NAME}-0.checkpoint"
+    saved = None if state is None else state / f"{name}-0.checkpoint"
     found = load_checkpoint(saved, key) if saved else None
     if found:
         course.restore(found)
     elif state is not None:  # logs of a training that is given up
-        shutil.rmtree(state / LOGS_NAME / _NAME, ignore_errors=True)
+        shutil.rmtree(state / LOGS_NAME / name, ignore_errors=True)
     resumed_at = course.step
     feed = Feed(images, boxes, train.classes, anchors, options, first=course.step)
     strategy = tf.distribute.get_strategy()
-    with training_logs(state, _NAME, strategy) as logs, closing(iter(feed)) as batches:
+    with training_logs(state, name, strategy) as logs, closing(iter(feed)) as batches:
         while not course.finished:
             course.learn(batches)
             if course.due:
                 figures = judge(step.averaged)
                 ap50, ap = (figures["ap50"], figures["ap"]) if figures else (None, None)
                 score = None if ap50 is None or ap is None else (round(ap50, 3), ap)
-                write_logs(logs, _NAME, course.judge((ap50, ap), score))
+                write_logs(logs, name, course.judge((ap50, ap), score))
                 if saved is not None:
                     save_checkpoint(saved, key, course.checkpoint())
             if course.step % _REPORT_EVERY == 0 or course.finished:
@@ -151,6 +155,38 @@ def train_detector(
     )
 
 
+def refit(
+    trained: TrainedDetector,
+    frames: FrameSet,
+    report: Report,
+    *,
+    state: Path | None = None,
+    key: str = "",
+) -> TrainedDetector:
+    """Go on learning from all frames, those of validation too, for `refit_steps`.
+
+    By then they have chosen the step and the threshold, which stays. frames: of the same classes.
+    """
+    options = trained.options
+    again = replace(
+        options,
+        steps=options.refit_steps,
+        learning_rate=_REFIT_RATE * options.peak_rate,
+        score_threshold=trained.score_threshold,
+        refit_steps=0,
+    )
+    final = train_detector(
+        frames, frames.select([]), again, report, start=trained, state=state, key=key, name="refit"
+    )
+    return replace(
+        final,
+        options=options,
+        history=trained.history,
+        best_step=trained.best_step,
+        images_per_s=trained.images_per_s or final.images_per_s,
+    )
+
+
 def check_detectable(train: FrameSet, validation: FrameSet, options: DetectorOptions) -> None:
     """Raise DataError for frames that cannot be trained on, UsageError for such options."""
     check_options(options)
@@ -161,6 +197,12 @@ def check_detectable(train: FrameSet, validation: FrameSet, options: DetectorOpt
             f"training frames have classes {list(train.class_names)}, validation frames "
             f"{list(validation.class_names)}; they must be the same"
         )
+
+
+def _fit(boxes: Sequence[Floats], options: DetectorOptions) -> AnchorShapes:
+    every = np.concatenate(boxes)
+    sizes = np.stack([every[:, 3] - every[:, 1], every[:, 2] - every[:, 0]], axis=1)
+    return fit_anchors(sizes, options.anchors_per_cell, options.seed, options.strides)
 
 
 def _load(

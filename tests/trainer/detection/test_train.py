@@ -13,7 +13,7 @@ from trainer.data.frames import FrameSet
 from trainer.detection.augment import FrameAugmentation
 from trainer.detection.model import build_detector
 from trainer.detection.options import DetectorOptions
-from trainer.detection.train import train_detector
+from trainer.detection.train import refit, train_detector
 from trainer.detection.weights import save_weights
 from trainer.progress import Report, silent
 
@@ -237,3 +237,24 @@ def test_a_backbone_may_learn_at_a_rate_of_its_own(frames: FrameSet) -> None:
     ):
         assert moves(slow.model, name) is slowly, name
         assert moves(even.model, name) is evenly, name
+
+
+def test_a_refit_goes_on_from_the_best_step_with_its_anchors_and_threshold(
+    frames: FrameSet, tmp_path: Path
+) -> None:
+    options = replace(TINY, steps=20, evaluate_every=10, refit_steps=10)
+    trained = train_detector(
+        frames.select(range(20)), frames.select(range(20, 40)), options, silent
+    )
+    before = [array.copy() for array in trained.model.get_weights()]
+    final = refit(trained, frames, silent, state=tmp_path, key="k")
+    assert final.shapes is trained.shapes
+    assert final.score_threshold == trained.score_threshold
+    assert final.options == trained.options
+    assert (final.history, final.best_step) == (trained.history, trained.best_step)
+    distances = [
+        float(np.abs(one - other).max())
+        for one, other in zip(final.model.get_weights(), before, strict=True)
+    ]
+    assert 0 < max(distances) < 1
+    assert (tmp_path / "refit-0.checkpoint").is_file()
