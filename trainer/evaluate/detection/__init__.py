@@ -10,7 +10,6 @@ from trainer.evaluate.detection.figures import (
     Detect,
     Findings,
     detection_figures,
-    evaluate_detection,
     find,
     findings,
 )
@@ -20,7 +19,6 @@ from trainer.evaluate.detection.matching import (
     at_least,
     best_threshold,
     match_detections,
-    recall_by_overlap,
 )
 
 __all__ = [
@@ -32,9 +30,7 @@ __all__ = [
     "best_threshold",
     "coco_figures",
     "detection_figures",
-    "evaluate_detection",
     "find",
     "findings",
     "match_detections",
-    "recall_by_overlap",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,13 +12,12 @@ from edge.errors import DataError
 from edge.vision.types import Detections, Image
 from trainer.data.crops import load_image
 from trainer.data.frames import FrameSet
-from trainer.evaluate.detection.coco import Judgement, boxes_by_size, coco_figures, judge
+from trainer.evaluate.detection.coco import Judgement, boxes_by_size, judge
 from trainer.evaluate.detection.matching import (
     LOW_SCORE,
     OVERLAPS,
     at_least,
     best_threshold,
-    recall_by_overlap,
 )
 from trainer.evaluate.detection.ranking import (
     Numbers,
@@ -63,28 +61,6 @@ class Findings:
     score_threshold: float
     judgement: Judgement
     tally: Tally
-
-
-def evaluate_detection(detect: Detect, frames: FrameSet, report: Report = silent) -> dict[str, Any]:
-    """Return how well `detect` finds the animals of `frames`.
-
-    ap, ap50, ap75, ar: COCO's average precision over IoU 0.5..0.95, at 0.5 and at 0.75, and
-    average recall of at most 100 a frame. count_error: mean absolute difference between how many
-    animals are found and are there, at the detector's own threshold. recall_by_overlap: share of
-    the animals found at IoU 0.5 and the detector's own threshold, by how much of their box other
-    boxes cover ("none", "touching", "piled"). Figures without a single box to judge are NaN.
-    """
-    every: list[Detections] = []
-    sure: list[Detections] = []
-    for image in _images(frames, report):
-        every.append(detect(image, score_threshold=LOW_SCORE))
-        sure.append(detect(image))
-    errors = [abs(len(f) - len(boxes)) for f, boxes in zip(sure, frames.boxes, strict=True)]
-    return {
-        **coco_figures(every, frames.boxes, frames.classes),
-        "count_error": float(np.mean(errors)) if errors else math.nan,
-        "recall_by_overlap": recall_by_overlap(sure, frames.boxes, frames.classes),
-    }
 
 
 def find(detect: Detect, frames: FrameSet, report: Report = silent) -> tuple[Detections, ...]:

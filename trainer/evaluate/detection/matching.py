@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,29 +56,6 @@ def overlap_groups(boxes: Floats) -> NDArray[np.int64]:
     return np.asarray(np.digitize(covered, [_TOUCHING_FROM, _PILED_FROM]), np.int64)
 
 
-def recall_by_overlap(
-    found: Sequence[Detections],
-    boxes: Sequence[Floats],
-    classes: Sequence[NDArray[np.int32]],
-) -> dict[str, float]:
-    """Return the share of true boxes found at IoU 0.5, by how much others cover them.
-
-    found: detections of each frame. boxes, classes: float32 (n, 4) and int32 (n,) of each frame.
-    NaN where there is no such box.
-    """
-    groups: list[NDArray[np.int64]] = []
-    hits: list[NDArray[np.bool_]] = []
-    for detections, truth, labels in zip(found, boxes, classes, strict=True):
-        groups.append(overlap_groups(truth))
-        hits.append(np.isin(np.arange(len(truth)), match_detections(detections, truth, labels)))
-    group = np.concatenate(groups) if groups else np.zeros(0, np.int64)
-    hit = np.concatenate(hits) if hits else np.zeros(0, bool)
-    return {
-        name: float(hit[group == number].mean()) if (group == number).any() else math.nan
-        for number, name in enumerate(OVERLAPS)
-    }
-
-
 def best_threshold(
     found: Sequence[Detections],
     boxes: Sequence[Floats],
@@ -87,7 +63,7 @@ def best_threshold(
 ) -> float | None:
     """Return the score threshold with the best F1 at IoU 0.5, or None without a right detection.
 
-    Arguments as of `recall_by_overlap`. It lies half-way between the last score it lets pass and
+    found: detections of each frame. boxes, classes: float32 (n, 4) and int32 (n,) of each. It lies half-way between the last score it lets pass and
     the next lower one.
     """
     scores = np.concatenate([np.zeros(0, np.float32), *(frame.scores for frame in found)])

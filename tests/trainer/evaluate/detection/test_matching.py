@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
@@ -10,8 +8,8 @@ from trainer.evaluate.detection import (
     at_least,
     best_threshold,
     match_detections,
-    recall_by_overlap,
 )
+from trainer.evaluate.detection.matching import OVERLAPS, overlap_groups
 
 
 def detections(rows: list[tuple[float, ...]], classes: list[int] | None = None) -> Detections:
@@ -39,15 +37,18 @@ def test_the_surest_detection_chooses_first() -> None:
     np.testing.assert_array_equal(other_class, [-1, -1, -1])
 
 
-def test_recall_by_how_boxes_overlap() -> None:
+def test_groups_by_how_boxes_overlap() -> None:
     # 0 alone; 1 and 2 share a tenth; 3 and 4 share half.
     truth = boxes((0, 50, 10, 60), (0, 0, 10, 10), (9, 0, 19, 10), (40, 0, 50, 10), (45, 0, 55, 10))
-    found = detections([(*truth[row].tolist(), 0.9) for row in (0, 1, 2, 3)])
-    shares = recall_by_overlap([found], [truth], zeros(truth))
-    assert shares == {"none": 1.0, "touching": 1.0, "piled": 0.5}
-    alone = recall_by_overlap([found], [truth[:1]], zeros(truth[:1]))
-    assert alone["none"] == 1
-    assert math.isnan(alone["piled"])
+    assert [OVERLAPS[n] for n in overlap_groups(truth)] == [
+        "none",
+        "touching",
+        "touching",
+        "piled",
+        "piled",
+    ]
+    assert overlap_groups(truth[:1]).tolist() == [0]
+    assert overlap_groups(truth[:0]).tolist() == []
 
 
 def test_the_best_threshold_lies_between_right_and_wrong() -> None:
