@@ -63,8 +63,8 @@ def best_threshold(
 ) -> float | None:
     """Return the score threshold with the best F1 at IoU 0.5, or None without a right detection.
 
-    found: detections of each frame. boxes, classes: float32 (n, 4) and int32 (n,) of each. It lies half-way between the last score it lets pass and
-    the next lower one.
+    found: detections of each frame. boxes, classes: float32 (n, 4) and int32 (n,) of each. It lies
+    half-way between the last score it lets pass and the next lower one.
     """
     scores = np.concatenate([np.zeros(0, np.float32), *(frame.scores for frame in found)])
     right = [match_detections(*frame) >= 0 for frame in zip(found, boxes, classes, strict=True)]
