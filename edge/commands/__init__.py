@@ -1,0 +1,1 @@
+"""The commands of `earmark-edge`, a module a command."""
