@@ -13,13 +13,13 @@ from trainer.detection.backbones import DetectorBackbone, find_detector_backbone
 from trainer.embedding.backbones import Weights
 
 BoxLoss = Literal["smooth_l1", "giou"]
-ClassLoss = Literal["focal", "hard_negatives"]
+ClassLoss = Literal["focal", "quality", "hard_negatives"]
 BOX_LOSSES: tuple[BoxLoss, ...] = ("smooth_l1", "giou")
 # Measured on 105 photographs, ImageNet's MobileNetV2, BatchNorms frozen: AP50 0.77 after 150 steps
 # at 3e-4; 0.08 after 450 at 2e-3.
 _PRETRAINED_RATE = 4e-4
 _SCRATCH_RATE = 3e-3
-CLASS_LOSSES: tuple[ClassLoss, ...] = ("focal", "hard_negatives")
+CLASS_LOSSES: tuple[ClassLoss, ...] = ("focal", "quality", "hard_negatives")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +38,18 @@ class DetectorOptions:
     frozen_stages: of the backbone: its layers up to a stride of 2^n keep their weights, 0 for
     none; they know edges and textures, and learning them again takes a third of the time.
     freeze_batchnorm: of the backbone; None for yes with pretrained weights, no from scratch.
-    match_iou: from which overlap on an anchor answers for a box. class_loss: focal, or
-    hard_negatives: cross-entropy of the positives and of the three times as many worst
-    negatives. box_loss: smooth_l1 or giou, times box_weight. learning_rate: the peak; it warms
-    up, then falls as a cosine; None for 4e-4 with pretrained weights, which forget what they
-    know at more, and 3e-3 from scratch. backbone_rate: times it, the rate of the backbone.
-    weight_decay: decoupled (AdamW). average: decay of the weights' running average, which is
-    what is validated and kept; 0 for none. evaluate_every: steps between validations and
-    checkpoints. patience: validations in a row without a better one before training stops
-    early, 0 for never. refit_steps: so many more on all frames, those of validation too, once
-    these have chosen the step and the threshold.
-    detail: how many times the input's sides the frames are kept at in memory, so that what
-    augmentation grows is sharp; it takes the square of it in memory.
+    match_iou: from which overlap on an anchor answers for a box. class_loss: focal; quality:
+    focal, a score says how well its box fits; hard_negatives: cross-entropy of the positives and
+    of the three times as many worst negatives. box_loss: smooth_l1 or giou, times box_weight.
+    learning_rate: the peak; it warms up, then falls as a cosine; None for 4e-4 with pretrained
+    weights, which forget what they know at more, and 3e-3 from scratch. backbone_rate: times it,
+    the rate of the backbone. weight_decay: decoupled (AdamW). average: decay of the weights'
+    running average, which is what is validated and kept; 0 for none. evaluate_every: steps
+    between validations and checkpoints. patience: validations in a row without a better one
+    before training stops early, 0 for never. refit_steps: so many more on all frames, those of
+    validation too, once these have chosen the step and the threshold. detail: how many times the
+    input's sides the frames are kept at in memory, so that what augmentation grows is sharp; it
+    takes the square of it in memory.
 
     score_threshold: None for the one with the best F1 on the validation frames. nms_iou, top_k: of
     the post-process in the model.
