@@ -35,21 +35,20 @@ class DetectorOptions:
     heads that all levels share. SSDLite is the default; FPNLite is mobilenet_v2 with pyramid 128
     and tower 4; RetinaNet, the 2021 article's detector, is resnet50 with pyramid 256 and tower 4.
 
-    frozen_stages: of the backbone: its layers up to a stride of 2^n keep their weights, 0 for
-    none; they know edges and textures, and learning them again takes a third of the time.
-    freeze_batchnorm: of the backbone; None for yes with pretrained weights, no from scratch.
-    match_iou: from which overlap on an anchor answers for a box. class_loss: focal; quality:
-    focal, a score says how well its box fits; hard_negatives: cross-entropy of the positives and
-    of the three times as many worst negatives. box_loss: smooth_l1 or giou, times box_weight.
-    learning_rate: the peak; it warms up, then falls as a cosine; None for 4e-4 with pretrained
-    weights, which forget what they know at more, and 3e-3 from scratch. backbone_rate: times it,
-    the rate of the backbone. weight_decay: decoupled (AdamW). average: decay of the weights'
-    running average, which is what is validated and kept; 0 for none. evaluate_every: steps
-    between validations and checkpoints. patience: validations in a row without a better one
-    before training stops early, 0 for never. refit_steps: so many more on all frames, those of
-    validation too, once these have chosen the step and the threshold. detail: how many times the
-    input's sides the frames are kept at in memory, so that what augmentation grows is sharp; it
-    takes the square of it in memory.
+    freeze_through: layers of the backbone up to this one keep their weights; the first know edges
+    and textures, and learning them again takes a third of the time. freeze_batchnorm: of the
+    backbone; None for yes with pretrained weights, no from scratch. match_iou: from which overlap
+    on an anchor answers for a box. class_loss: focal; quality: focal, a score says how well its
+    box fits; hard_negatives: cross-entropy of the positives and of the three times as many worst
+    negatives. box_loss: smooth_l1 or giou, times box_weight. learning_rate: the peak; it warms
+    up, then falls as a cosine; None for 4e-4 with pretrained weights, which forget what they know
+    at more, and 3e-3 from scratch. backbone_rate: times it, the rate of the backbone.
+    weight_decay: decoupled (AdamW). average: decay of the weights' running average, which is what
+    is validated and kept; 0 for none. evaluate_every: steps between validations and checkpoints.
+    patience: validations in a row without a better one before training stops early, 0 for never.
+    refit_steps: so many more on all frames, those of validation too, once these have chosen the
+    step and the threshold. detail: how many times the input's sides the frames are kept at in
+    memory, so that what augmentation grows is sharp; it takes the square of it in memory.
 
     score_threshold: None for the one with the best F1 on the validation frames. nms_iou, top_k: of
     the post-process in the model.
@@ -64,7 +63,7 @@ class DetectorOptions:
     anchors_per_cell: int = 6
     pyramid: int = 0
     tower: int = 0
-    frozen_stages: int = 0
+    freeze_through: str | None = None
     freeze_batchnorm: bool | None = None
     steps: int = 1000
     batch_size: int = 16
@@ -144,7 +143,6 @@ def check_options(options: DetectorOptions) -> None:
         "weight_decay",
         "box_weight",
         "seed",
-        "frozen_stages",
     ):
         if not getattr(options, name) >= 0:
             raise UsageError(f"{name} must not be negative: {getattr(options, name)}")

@@ -21,9 +21,10 @@ from trainer.detection.losses import (
     quality_focal_loss,
     smooth_l1,
 )
-from trainer.detection.model import build_detector, freeze_stages, set_batchnorm
+from trainer.detection.model import build_detector, set_batchnorm
 from trainer.detection.options import DetectorOptions
 from trainer.detection.weights import start_from
+from trainer.embedding.backbones import freeze_through
 
 _CLIP_NORM = 10.0
 _WARM_UP = 100
@@ -57,8 +58,8 @@ class TrainingStep:
         self.averaged = keras.models.clone_model(self.model)
         self.averaged.set_weights(self.model.get_weights())
         set_batchnorm(self.model, frozen=options.batchnorm_frozen)
-        if options.frozen_stages:
-            freeze_stages(self.model, options.frozen_stages)
+        if options.freeze_through is not None:
+            freeze_through(self.model, options.freeze_through)
         self._parts = self._make_parts()
         self._compiled = tf.function(
             self._learn,
