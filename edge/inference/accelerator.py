@@ -77,7 +77,7 @@ def parse_accelerator(text: str) -> Accelerator:
     if kind == "delegate" and rest:
         library, _, query = rest.partition("?")
         options = dict(parse_qsl(query, keep_blank_values=True))
-        if library and (not query or options):
+        if library and len(options) == (query.count("&") + 1 if query else 0) == query.count("="):
             return Accelerator("delegate", library, options)
     raise UsageError(f"accelerator {text!r}: give {_FORMS}")
 

@@ -130,6 +130,11 @@ class Inference:
 
     def ask(self, model: SupervisedModel, tensors: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         """Run a model on N images (N, …); see `Model.invoke_many`."""
+        if tensors.dtype != model.input.dtype or tensors.shape[1:] != model.input.shape[1:]:
+            raise ValueError(
+                f"{model.path}: input is {tensors.dtype} {tensors.shape}, expected "
+                f"{model.input.dtype} (N, {', '.join(map(str, model.input.shape[1:]))})"
+            )
         with self._lock:
             results = {
                 spec.name: np.empty((len(tensors), *spec.shape[1:]), np.float32)
