@@ -51,7 +51,8 @@ class DetectorOptions:
     memory, so that what augmentation grows is sharp; it takes the square of it in memory.
 
     score_threshold: None for the one with the best F1 on the validation frames. nms_iou, top_k: of
-    the post-process in the model.
+    the post-process in the model. soft_nms: sigma of the Soft-NMS that devices do then, which tells
+    two boxes of one animal from two animals that lie against each other; None for none.
     """
 
     input_size: tuple[int, int] = (320, 320)
@@ -83,6 +84,7 @@ class DetectorOptions:
     letterbox_colour: Colour = (114, 114, 114)
     score_threshold: float | None = None
     nms_iou: float = 0.6
+    soft_nms: float | None = 0.5
     top_k: int = 50
     augmentation: FrameAugmentation = field(default_factory=FrameAugmentation)
     seed: int = 0
@@ -149,6 +151,8 @@ def check_options(options: DetectorOptions) -> None:
     for name in ("match_iou", "nms_iou"):
         if not 0 < getattr(options, name) < 1:
             raise UsageError(f"{name} must lie between 0 and 1, not {getattr(options, name)}")
+    if options.soft_nms is not None and not options.soft_nms > 0:
+        raise UsageError(f"soft_nms must be more than 0, or null, not {options.soft_nms}")
     if not 0 <= options.average < 1:
         raise UsageError(f"average must be from 0 to below 1, not {options.average}")
     threshold = options.score_threshold
