@@ -1,27 +1,13 @@
-"""A real shared library as the accelerator, and a real model."""
+"""A real model and something to feed it with."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="session")
-def delegate_library(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The path of a delegate that does what its option `behaviour` says."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler (cc) on PATH to build the test's delegate with")
-    library = tmp_path_factory.mktemp("delegate") / "libdouble.so"
-    source = Path(__file__).with_name("delegate.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
-    return str(library)
 
 
 @pytest.fixture(scope="session")
