@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,8 +68,9 @@ class Verdict:
     """What one runtime did on one processor.
 
     line: of the refusal, or None, and then the figures are there. load_s: to verify, load and
-    self-test the bundle. names, tracks: how many of how many are the same as on this machine,
-    tracks counted in every frame. cosine, iou: the lowest of a golden crop and of a track's box.
+    self-test the bundle. names: crops, tracks: those of every frame, how many of how many are as
+    on this machine. named: animals that have a name in the last frame. cosine, iou: the lowest of a
+    golden crop and of a track's box.
     """
 
     runtime: str
@@ -80,6 +81,7 @@ class Verdict:
     frame_s: float = 0.0
     names: tuple[int, int] = (0, 0)
     tracks: tuple[int, int] = (0, 0)
+    named: int = 0
     cosine: float = 0.0
     iou: float = 0.0
 
@@ -96,7 +98,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--runtime", nargs="+", metavar="VERSION", help="default: the pinned one")
     parser.add_argument("--cpu", nargs="+", default=PROCESSORS, help="default: %(default)s")
     parser.add_argument("--emulator", default="qemu-aarch64-static", metavar="PROGRAM")
-    parser.add_argument("--frames", type=int, default=12, help="of the demo clip")
+    parser.add_argument("--frames", type=int, default=16, help="of the demo clip")
     parser.add_argument("--work", type=Path, default=PROJECT / "out" / "arm64", help="cache")
     parser.add_argument("--mirror", default="http://deb.debian.org/debian")
     parser.add_argument("--json", action="store_true")
@@ -107,17 +109,18 @@ def main(arguments: Sequence[str]) -> int:
     options.work.mkdir(parents=True, exist_ok=True)
     root = make_root(options.work, options.mirror)
     packages = make_packages(options.work)
-    pictures = write_pictures(options.work, options.frames)
-    here = ask([sys.executable], [PROJECT], pictures)
-    if isinstance(here, Refusal):
-        raise EarmarkError(f"this machine itself does not answer: {here.line}")
     verdicts = []
-    for runtime in options.runtime or [pinned_runtime()]:
-        places = [make_runtime(options.work, runtime), packages, PROJECT]
-        for processor in options.cpu:
-            python = [emulator, "-cpu", processor, "-L", str(root), str(root / "usr/bin/python3")]
-            there = ask(python, places, pictures)
-            verdicts.append(compare(runtime, processor, there, here))
+    with tempfile.TemporaryDirectory(prefix="earmark-arm64-") as folder:
+        pictures = write_pictures(Path(folder), options.frames)
+        here = ask([sys.executable], [PROJECT], pictures)
+        if isinstance(here, Refusal):
+            raise EarmarkError(f"this machine itself does not answer: {here.line}")
+        for runtime in options.runtime or [pinned_runtime()]:
+            places = [make_runtime(options.work, runtime), packages, PROJECT]
+            for processor in options.cpu:
+                board = [emulator, "-cpu", processor, "-L", str(root)]
+                there = ask([*board, str(root / "usr/bin/python3")], places, pictures)
+                verdicts.append(compare(runtime, processor, there, here))
     version = emulator_version(emulator)
     if options.json:
         print(json.dumps({"emulator": version, "verdicts": [asdict(row) for row in verdicts]}))
@@ -126,17 +129,16 @@ def main(arguments: Sequence[str]) -> int:
     return 0 if all(verdict.right for verdict in verdicts) else 1
 
 
-def write_pictures(work: Path, frames: int) -> Pictures:
+def write_pictures(folder: Path, frames: int) -> Pictures:
     """Write the clip's first frames, and each animal that is wholly seen in the first of them.
 
     Frames are decoded here, once: decoders of two processors differ by 1 or 2 of 255, and then
     what is compared would not be the runtime.
     """
     truth = load_truth(DEMO / "truth.json")
-    pictures = Pictures(work / "crops", work / "frames", truth.fps)
-    for folder in (pictures.crops, pictures.frames):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+    pictures = Pictures(folder / "crops", folder / "frames", truth.fps)
+    pictures.crops.mkdir()
+    pictures.frames.mkdir()
     clip = cv2.VideoCapture(str(DEMO / truth.video))
     for index in range(frames):
         readable, image = clip.read()
@@ -218,6 +220,7 @@ def compare(
         frame_s=there["frame_s"],
         names=(names, len(here["names"])),
         tracks=(same, tracks),
+        named=sum(track["animal"] is not None for track in there["frames"][-1]),
         cosine=float(cosines.min()),
         iou=min(overlaps, default=0.0),
     )
@@ -232,20 +235,21 @@ def emulator_version(emulator: str) -> str:
 def print_table(version: str, verdicts: Sequence[Verdict]) -> None:
     """Print what came of every pair, and what those said that did not answer."""
     table = Table(box=None)
-    for title in ("runtime", "cpu", "", "exit", "cosine", "IoU", "names", "tracks"):
+    for title in ("runtime", "cpu", "", "exit", "cosine", "IoU", "crops", "tracks", "named"):
         table.add_column(title)
     table.add_column("load s", justify="right")
     table.add_column("frame s", justify="right")
     for row in verdicts:
-        figures = ("",) * 6
+        figures = ("",) * 7
         if row.line is None:
             figures = (
                 f"{row.cosine:.4f}",
                 f"{row.iou:.3f}",
                 "{} of {}".format(*row.names),
                 "{} of {}".format(*row.tracks),
+                str(row.named),
                 f"{row.load_s:.1f}",
-                f"{row.frame_s:.1f}",
+                f"{row.frame_s:.2f}",
             )
         verdict = "right" if row.right else "WRONG" if row.line is None else "no answer"
         table.add_row(row.runtime, row.processor, verdict, str(row.exit_code), *figures)
