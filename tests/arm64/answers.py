@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edge.capture import SourceOptions, open_source
 from edge.console import run_command
 from edge.pipeline import Pipeline
 from edge.release.bundle import SELFTEST_NAME, load_bundle
+from edge.release.selftest import load_self_test
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,8 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     load_s = time.monotonic() - started
     if bundle.detector is None:
         raise SystemExit("a bundle that only names crops has nothing to do with frames")
-    with np.load(folder / SELFTEST_NAME, allow_pickle=False) as archive:
-        embeddings = bundle.embedder.embed(archive["crops"])
+    embeddings = bundle.embedder.embed(load_self_test(folder / SELFTEST_NAME).crops)
     pipeline = Pipeline(bundle.detector, bundle.embedder, bundle.means)
     followed: list[list[dict[str, Any]]] = []
     started = time.monotonic()

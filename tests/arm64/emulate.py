@@ -67,16 +67,17 @@ class Refusal:
 class Verdict:
     """What one runtime did on one processor.
 
-    line: of the refusal, or None, and then the figures are there. load_s: to verify, load and
-    self-test the bundle. names: crops, tracks: those of every frame, how many of how many are as
-    on this machine. named: animals that have a name in the last frame. cosine, iou: the lowest of a
-    golden crop and of a track's box.
+    line: of the refusal, or None, and then the figures are there. machine: what the interpreter
+    says it runs on. load_s: to verify, load and self-test the bundle. names: crops, tracks: those
+    of every frame, how many of how many are as on this machine. named: animals that have a name in
+    the last frame. cosine, iou: the lowest of a golden crop and of a track's box.
     """
 
     runtime: str
     processor: str
     exit_code: int = 0
     line: str | None = None
+    machine: str = ""
     load_s: float = 0.0
     frame_s: float = 0.0
     names: tuple[int, int] = (0, 0)
@@ -216,6 +217,7 @@ def compare(
     return Verdict(
         runtime,
         processor,
+        machine=there["machine"],
         load_s=there["load_s"],
         frame_s=there["frame_s"],
         names=(names, len(here["names"])),

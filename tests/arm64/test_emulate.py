@@ -43,6 +43,7 @@ def test_the_agent_answers_as_on_this_machine() -> None:
     code, answer = emulate("--cpu", "cortex-a72", "max")
     print(json.dumps(answer, indent=1))
     assert [row["line"] for row in answer["verdicts"]] == [None, None]
+    assert [row["machine"] for row in answer["verdicts"]] == ["aarch64", "aarch64"]
     assert all(row["named"] >= 10 for row in answer["verdicts"])
     assert code == 0
 
