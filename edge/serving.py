@@ -10,7 +10,6 @@ from edge.errors import SelfTestError
 from edge.inference import Inference, coral_present, parse_accelerator, plan_backends
 from edge.inference.supervised import Listener
 from edge.release.bundle import (
-    SELFTEST_NAME,
     Bundle,
     has_compiled,
     load_bundle,
@@ -67,10 +66,5 @@ def _loaded(directory: Path, inference: Inference) -> Bundle:
             if inference.give_up(str(error)):
                 continue
             raise
-        inference.add_check(partial(_check, bundle))
+        inference.add_check(partial(run_self_test, bundle))
         return bundle
-
-
-def _check(bundle: Bundle) -> None:
-    floor = bundle.manifest.self_test.cosine_floor
-    run_self_test(bundle.directory / SELFTEST_NAME, bundle.embedder, floor)

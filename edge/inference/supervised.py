@@ -56,7 +56,7 @@ class Inference:
         self._listener, self._clock = listener, clock
         self._place = 0
         self._models: list[SupervisedModel] = []
-        self._checks: list[Callable[[], None]] = []
+        self._checks: list[Callable[[], object]] = []
         self._restarts: deque[float] = deque()
         self._lock = threading.RLock()
         self._closed = threading.Event()
@@ -103,7 +103,7 @@ class Inference:
                 self._recover(error)
             return model
 
-    def add_check(self, check: Callable[[], None]) -> None:
+    def add_check(self, check: Callable[[], object]) -> None:
         """Run `check`, which raises BundleError, through every backend that takes over."""
         self._checks.append(check)
 

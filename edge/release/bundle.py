@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edge import __version__
-from edge.errors import BundleError, SelfTestError
+from edge.errors import BundleError
 from edge.identity.means import ClassMeans, load_means
 from edge.release.manifest import MANIFEST_NAME, Manifest, decode_manifest, verify_files
+from edge.release.selftest import check_detector, check_embedder, load_self_test
 from edge.vision.detector import Detector
 from edge.vision.embedder import Embedder
 from edge.vision.runtime import Model, open_model
-from edge.vision.types import Floats
 
 DETECTOR_NAME = "detector.tflite"
 EMBEDDER_NAME = "embedder.tflite"
@@ -87,12 +83,26 @@ def load_bundle(directory: Path, *, threads: int = 2, opener: Opener | None = No
         directory / EMBEDDER_NAME, _compiled(directory, manifest, EMBEDDER_EDGETPU_NAME), many=True
     )
     embedder = Embedder(model, spec)
-    run_self_test(directory / SELFTEST_NAME, embedder, manifest.self_test.cosine_floor)
     detector = None
     if manifest.detector is not None:
         compiled = _compiled(directory, manifest, DETECTOR_EDGETPU_NAME)
         detector = Detector(opener(directory / DETECTOR_NAME, compiled), manifest.detector)
-    return Bundle(directory, manifest, detector, embedder, means, model.backend)
+    bundle = Bundle(directory, manifest, detector, embedder, means, model.backend)
+    run_self_test(bundle)
+    return bundle
+
+
+def run_self_test(bundle: Bundle) -> float:
+    """Ask a bundle's models its golden questions; return the lowest cosine of its embeddings.
+
+    Raises SelfTestError when a model answers differently from the trainer's machine.
+    """
+    path = bundle.directory / SELFTEST_NAME
+    test = load_self_test(path)
+    lowest = check_embedder(test, bundle.embedder, bundle.manifest.self_test.cosine_floor, path)
+    if bundle.detector is not None:
+        check_detector(test, bundle.detector, path)
+    return lowest
 
 
 def has_compiled(manifest: Manifest) -> bool:
@@ -176,40 +186,3 @@ def check_means(means: ClassMeans, manifest: Manifest, where: Path) -> None:
         )
     if not means.animals:
         raise BundleError(f"{where}: holds no animals")
-
-
-def save_self_test(crops: NDArray[np.uint8], embeddings: Floats, path: Path) -> None:
-    """Write golden crops (K, S, S, 3) and the embeddings (K, D) the trainer's machine gave."""
-    np.savez_compressed(path, crops=crops, embeddings=embeddings.astype(np.float32))
-
-
-def run_self_test(path: Path, embedder: Embedder, cosine_floor: float) -> float:
-    """Return the lowest cosine between this device's golden embeddings and the trainer's.
-
-    Raises SelfTestError when it is below the floor: runtimes exist whose int8 answers are wrong on
-    some processors, and such a device would name animals at random.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            crops, golden = archive["crops"], archive["embeddings"]
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{path}: not a self-test file: {error}") from error
-    size, dimension = embedder.size, embedder.dimension
-    if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (size, size, 3):
-        raise BundleError(
-            f"{path}: crops are {crops.dtype} {crops.shape}, expected uint8 (K, {size}, {size}, 3)"
-        )
-    if not len(crops) or golden.shape != (len(crops), dimension):
-        raise BundleError(
-            f"{path}: embeddings are {golden.shape}, expected ({len(crops)}, {dimension})"
-        )
-    if not np.allclose(np.linalg.norm(golden, axis=1), 1, atol=1e-3):
-        raise BundleError(f"{path}: the golden embeddings are not unit vectors; export it again")
-    lowest = float(np.sum(embedder.embed(crops) * golden, axis=1).min())
-    # A NaN must fail too, so the question is not whether it is below.
-    if not lowest >= cosine_floor:
-        raise SelfTestError(
-            f"{path}: this device's embeddings are at cosine {lowest:.3f} to the trainer's, at "
-            f"least {cosine_floor:g} is wanted; its TFLite runtime answers wrongly here"
-        )
-    return lowest

@@ -13,6 +13,7 @@ import pytest
 
 from edge.errors import UsageError
 from edge.release.bundle import load_bundle
+from edge.release.selftest import load_self_test
 from trainer.cli import main
 from trainer.data.herd import HerdOptions, simulate
 from trainer.progress import Report, silent
@@ -65,6 +66,10 @@ def test_the_bundle_is_one_that_a_device_takes(result: Path) -> None:
     assert bundle.manifest.training.seed == 3
     assert bundle.manifest.training.recipe["name"] == "tiny"
     assert set(bundle.manifest.training.metrics) == {"test"}
+    frames = load_self_test(result / "bundle" / "selftest.npz").frames
+    assert frames is not None
+    assert bundle.manifest.detector is not None
+    assert frames.images.shape == (2, *bundle.manifest.detector.input_shape[1:])
 
 
 @pytest.mark.slow
