@@ -97,17 +97,18 @@ class DetectorOptions:
     @property
     def batchnorm_frozen(self) -> bool:
         """Whether the backbone's BatchNorms keep their statistics and scales."""
-        return self._pretrained if self.freeze_batchnorm is None else self.freeze_batchnorm
+        return self.pretrained if self.freeze_batchnorm is None else self.freeze_batchnorm
 
     @property
     def peak_rate(self) -> float:
         """The highest learning rate."""
         if self.learning_rate is None:
-            return _PRETRAINED_RATE if self._pretrained else _SCRATCH_RATE
+            return _PRETRAINED_RATE if self.pretrained else _SCRATCH_RATE
         return self.learning_rate
 
     @property
-    def _pretrained(self) -> bool:
+    def pretrained(self) -> bool:
+        """Whether training starts from anything but chance."""
         return self.weights is not None or self.start is not None
 
 
