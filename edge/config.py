@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import yaml
 
+from edge.comparison import TrackerName
 from edge.errors import UsageError
 from edge.messaging.broker import BrokerOptions
 from edge.messaging.topics import ID_PATTERN
@@ -95,6 +96,10 @@ class AgentConfig(_Section, frozen=True):
     device: Annotated[str, _described("id of this device in topics", pattern=ID_PATTERN)] = ""
     state_dir: Annotated[str, _described("folder for the outbox; must survive a restart")] = ""
     threads: Annotated[int, _described("threads of one inference", ge=1, le=64)] = 2
+    tracker: Annotated[
+        TrackerName,
+        _described("earmark; or, to compare: nearest-box, kalman-appearance, window-mean"),
+    ] = "earmark"
     annotate: Annotated[str, _described("write an annotated video here")] | None = None
     broker: Annotated[BrokerConfig, _described("where events go")] = BrokerConfig()
     naming: Annotated[NamingConfig, _described("when an animal has a name")] = NamingConfig()

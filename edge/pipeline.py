@@ -103,6 +103,19 @@ class FrameResult:
     detections: Detections
 
 
+class FrameTracker(Protocol):
+    """One camera's way from frames to named tracks, whichever tracker it is."""
+
+    def process(self, frame: Frame) -> FrameResult:
+        """Work through the next frame of the camera."""
+
+    def finish(self) -> tuple[Track, ...]:
+        """End the stream: return the tracks that were still alive, as they stand."""
+
+    def replace_means(self, means: ClassMeans) -> None:
+        """Take other class means of the same embedder, between two frames."""
+
+
 class Pipeline:
     """One camera's way from frames to named tracks; models may be shared, one thread at a time."""
 

@@ -66,9 +66,7 @@ class ClipRows:
     animals: tuple[str, ...]
 
 
-def by_frame(
-    predictions: Sequence[PredictedBox], truth: Sequence[TrueBox], iou: float
-) -> ClipRows:
+def by_frame(predictions: Sequence[PredictedBox], truth: Sequence[TrueBox], iou: float) -> ClipRows:
     """Sort boxes into frames, without ignored animals and what was found of them.
 
     Raises DataError for a track or an animal that is twice in a frame.
