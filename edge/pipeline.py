@@ -15,6 +15,7 @@ Steps 2, 4 and 5 share one budget of crops a frame; most overdue tracks come fir
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -244,9 +245,13 @@ class Pipeline:
     def _name(self) -> None:
         """Name all tracks at once: two tracks of a camera are never the same animal."""
         tracks = self._tracker.tracks
-        labels = assign_claims([track.evidence.claims(track.detection >= 0) for track in tracks])
-        for track, label in zip(tracks, labels, strict=True):
+        claims = [track.evidence.claims(track.detection >= 0) for track in tracks]
+        labels = assign_claims(claims)
+        seen = [claim for claim, track in zip(claims, tracks, strict=True) if track.detection >= 0]
+        claimed = Counter(label for claim in seen for label in claim)
+        for track, label, claim in zip(tracks, labels, claims, strict=True):
             track.evidence.name = label
+            track.evidence.rivalled = any(claimed[wanted] > 1 for wanted in claim)
 
     def _alive(self) -> tuple[Track, ...]:
         tracks = [self._report(track) for track in self._tracker.tracks if track.confirmed]

@@ -33,7 +33,10 @@ class EvidenceOptions:
     beyond this Laplacian variance a crop weighs no more; what then differs is the coat's
     contrast, not the focus.
     holder_bonus: lead, as a share of the votes, of the track that has a name over another that
-    claims it.
+    claims it. doubted_votes: how many votes short of all agreeing a claim counts as being, so that
+    few votes weigh less than many. least_margin: by how much the mean embedding must be nearer to
+    an animal than to any other before a track gets its name; it keeps one while the mean is
+    nearest at all.
     """
 
     window: int = 24
@@ -43,6 +46,8 @@ class EvidenceOptions:
     unknown_after_s: float = 10.0
     full_sharpness: float = 150.0
     holder_bonus: float = 0.15
+    doubted_votes: float = 2.0
+    least_margin: float = 0.05
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +69,7 @@ class Evidence:
     label: the identity by the track's own votes, after hysteresis; NOBODY for none.
     name: the identity after the assignment over all tracks, which sets it.
     settled: decided, or without an answer for long enough; a track never unsettles.
+    rivalled: another track in view claims the same animal.
     """
 
     def __init__(self, options: EvidenceOptions) -> None:
@@ -78,6 +84,7 @@ class Evidence:
         self.label = NOBODY
         self.name = NOBODY
         self.settled = False
+        self.rivalled = False
 
     @property
     def votes(self) -> tuple[Vote, ...]:
@@ -86,8 +93,8 @@ class Evidence:
 
     @property
     def open(self) -> bool:
-        """Say whether more crops are wanted soon: not settled, or the last crop disagreed."""
-        if not self.settled or self._asked > 0:
+        """Say whether more crops are wanted soon: not settled, disputed, or the last disagreed."""
+        if not self.settled or self.rivalled or self._asked > 0:
             return True
         return bool(self._votes) and max(self._votes[-1].label, NOBODY) != self.label
 
@@ -167,11 +174,15 @@ class Evidence:
         """
         if self.label == NOBODY:
             return {}
-        distance, _ = self.standing(self.label)
+        distance, margin = self.standing(self.label)
+        holds = self.name == self.label
+        if margin is not None and margin < (0.0 if holds else self._options.least_margin):
+            return {}
         # Between equal shares of the votes the nearer mean decides.
         near = 0.0 if distance is None else _NEARNESS * max(0.0, 1 - distance)
-        held = self._options.holder_bonus if self.name == self.label else 0.0
-        worth = max(_LEAST_WORTH, self.share(self.label) + near + held)
+        held = self._options.holder_bonus if holds else 0.0
+        share = self._counts[self.label] / (len(self._votes) + self._options.doubted_votes)
+        worth = max(_LEAST_WORTH, share + near + held)
         return {self.label: worth if seen else worth / 2}
 
     def reason(self) -> Reason:

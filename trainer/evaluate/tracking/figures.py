@@ -10,7 +10,7 @@ from edge.errors import DataError
 from trainer.evaluate.tracking.mot import MotCounts, mot_counts, mot_figures
 from trainer.evaluate.tracking.names import NameCounts, name_counts, name_figures
 from trainer.evaluate.tracking.paths import NamePath, name_paths, path_counts, path_figures
-from trainer.evaluate.tracking.rows import PredictedBox, TrueBox, by_frame
+from trainer.evaluate.tracking.rows import PredictedBox, TrueBox, by_frame, covers
 
 IOU = 0.5
 
@@ -45,9 +45,10 @@ def count_clip(
     rows = by_frame(predictions, truth, iou)
     if frames is None:
         frames = 1 + max((row.frame for row in (*predictions, *truth)), default=-1)
+    pairs = covers(rows, iou)
     return ClipCounts(
-        mot_counts(rows, iou),
-        name_counts(rows, iou, frames / fps / 60),
+        mot_counts(rows, pairs, iou),
+        name_counts(rows, pairs, frames / fps / 60),
         name_paths(predictions, truth, frames),
         len(rows.tracks),
     )

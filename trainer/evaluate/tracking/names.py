@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.evaluate.tracking.rows import ClipRows, match
+from trainer.evaluate.tracking.rows import ClipRows, Pairs
 
 # The true animal of a box (None: it covers none) and its name (None: it has none, or is missed).
 Named = tuple[str | None, str | None]
@@ -31,12 +31,11 @@ class NameCounts:
     minutes: float
 
 
-def name_counts(rows: ClipRows, iou: float, minutes: float) -> NameCounts:
-    """Count one clip. iou: least overlap of a box with the animal it shows."""
+def name_counts(rows: ClipRows, covered_by: Sequence[Pairs], minutes: float) -> NameCounts:
+    """Count one clip. covered_by: which boxes show which animals, of `covers`."""
     boxes: Counter[Named] = Counter()
     covered: dict[int, list[Named]] = defaultdict(list)
-    for row in rows.frames:
-        first, second = match(row.iou, iou)
+    for row, (first, second) in zip(rows.frames, covered_by, strict=True):
         real = {
             int(index): rows.animals[row.animals[column]]
             for index, column in zip(first, second, strict=True)

@@ -17,6 +17,8 @@ from edge.vision.types import Floats
 
 # Worth of one more pair over any overlap.
 _PAIR = 1e3
+# Worth of an animal that stays with its track, over any number of pairs.
+_STAYS = 1e6
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -99,6 +101,27 @@ def by_frame(predictions: Sequence[PredictedBox], truth: Sequence[TrueBox], iou:
             )
         )
     return ClipRows(tuple(rows), tuple(tracks), tuple(animals))
+
+
+def covers(rows: ClipRows, iou: float) -> list[Pairs]:
+    """Return, for each frame, which boxes show which animals, by their places in the frame.
+
+    A track stays with the animal of the frame before as long as they overlap by `iou` (CLEAR MOT):
+    in a huddle, where boxes of neighbours overlap as well, tracks then do not seem to swap.
+    """
+    pairs: list[Pairs] = []
+    before: dict[int, int] = {}
+    for row in rows.frames:
+        stays = np.array(
+            [[before.get(int(a), -1) == t for a in row.animals] for t in row.tracks], bool
+        ).reshape(row.iou.shape)
+        first, second = match(np.where(row.iou >= iou, row.iou + _STAYS * stays, 0), iou)
+        before = {
+            int(row.animals[column]): int(row.tracks[index])
+            for index, column in zip(first, second, strict=True)
+        }
+        pairs.append((first, second))
+    return pairs
 
 
 def match(overlap: Floats, iou: float) -> Pairs:
