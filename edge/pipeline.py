@@ -243,12 +243,21 @@ class Pipeline:
         place_means([track.evidence for track in voters], self._matcher)
 
     def _name(self) -> None:
-        """Name all tracks at once: two tracks of a camera are never the same animal."""
+        """Name all tracks at once: two tracks of a camera are never the same animal.
+
+        Who is left without a name is asked again, now that others have theirs: of two animals
+        that look alike, the one that is sure of itself makes the other sure as well.
+        """
         tracks = self._tracker.tracks
-        claims = [track.evidence.claims(track.detection >= 0) for track in tracks]
+        seen = [track.detection >= 0 for track in tracks]
+        claims = [t.evidence.claims(s) for t, s in zip(tracks, seen, strict=True)]
         labels = assign_claims(claims)
-        seen = [claim for claim, track in zip(claims, tracks, strict=True) if track.detection >= 0]
-        claimed = Counter(label for claim in seen for label in claim)
+        claimed = Counter(label for c, s in zip(claims, seen, strict=True) if s for label in c)
+        taken = frozenset(labels) - {NOBODY}
+        left = [row for row, label in enumerate(labels) if label == NOBODY] if taken else []
+        more = assign_claims([tracks[row].evidence.claims(seen[row], taken) for row in left])
+        for row, label in zip(left, more, strict=True):
+            labels[row] = label
         for track, label, claim in zip(tracks, labels, claims, strict=True):
             track.evidence.name = label
             track.evidence.rivalled = any(claimed[wanted] > 1 for wanted in claim)

@@ -20,6 +20,7 @@ Reason = Literal["unknown", "unsure", "crowded"]
 UNKNOWN, UNSURE = -1, -2
 _NEARNESS = 0.1
 _LEAST_WORTH = 1e-3
+_NO_ANIMALS: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,39 +152,50 @@ class Evidence:
         """Return an animal's share of all votes, 0..1."""
         return self._counts[label] / len(self._votes) if self._votes and label >= 0 else 0.0
 
-    def standing(self, label: int) -> tuple[float | None, float | None]:
+    def standing(
+        self, label: int, elsewhere: frozenset[int] = _NO_ANIMALS
+    ) -> tuple[float | None, float | None]:
         """Return the mean's cosine distance to an animal, and how much farther the next one is.
 
-        For NOBODY: of the nearest animal. None, None without good crops or without a herd. The
-        second is infinite in a herd of one, and negative when another animal is nearer.
+        For NOBODY: of the nearest animal. elsewhere: animals that are not counted as next. None,
+        None without good crops or without a herd. The second is infinite in a herd of one, and
+        negative when another animal is nearer.
         """
         if self._distances is None or not len(self._distances):
             return None, None
-        if label not in self._standing:
+        known = self._standing.get(label) if not elsewhere else None
+        if known is None:
             own = int(np.argmin(self._distances)) if label == NOBODY else label
-            others = np.delete(self._distances, own)
+            others = np.delete(self._distances, [own, *elsewhere])
             next_one = float(others.min()) if len(others) else float("inf")
             distance = float(self._distances[own])
-            self._standing[label] = (distance, next_one - distance)
-        return self._standing[label]
+            known = (distance, next_one - distance)
+            if not elsewhere:
+                self._standing[label] = known
+        return known
 
-    def claims(self, seen: bool) -> dict[int, float]:
+    def claims(
+        self, seen: bool, elsewhere: frozenset[int] = _NO_ANIMALS
+    ) -> dict[int, float]:
         """Return the label this track claims and what the claim is worth, more than 0.
 
         seen: the animal is in view; a track that is missing its own claims only half as much.
+        elsewhere: animals that other tracks are named: this is none of them, whatever its votes
+        for them, so those are struck.
         """
-        if self.label == NOBODY:
+        label = self._verdict(elsewhere) if elsewhere else self.label
+        if label == NOBODY or label in elsewhere:
             return {}
-        distance, margin = self.standing(self.label)
-        holds = self.name == self.label
+        distance, margin = self.standing(label, elsewhere)
+        holds = self.name == label
         if margin is not None and margin < (0.0 if holds else self._options.least_margin):
             return {}
         # Between equal shares of the votes the nearer mean decides.
         near = 0.0 if distance is None else _NEARNESS * max(0.0, 1 - distance)
         held = self._options.holder_bonus if holds else 0.0
-        share = self._counts[self.label] / (len(self._votes) + self._options.doubted_votes)
+        share = self._counts[label] / (len(self._votes) + self._options.doubted_votes)
         worth = max(_LEAST_WORTH, share + near + held)
-        return {self.label: worth if seen else worth / 2}
+        return {label: worth if seen else worth / 2}
 
     def reason(self) -> Reason:
         """Return why the track has no name."""
@@ -205,13 +217,14 @@ class Evidence:
             if norm > 0:
                 self.mean = np.asarray(total / norm, np.float32)
 
-    def _verdict(self) -> int:
-        named = [(count, -label) for label, count in self._counts.items() if label >= 0]
+    def _verdict(self, elsewhere: frozenset[int] = _NO_ANIMALS) -> int:
+        counts = {label: n for label, n in self._counts.items() if label not in elsewhere}
+        named = [(count, -label) for label, count in counts.items() if label >= 0]
         if not named:
             return NOBODY
         count, negative = max(named)
         enough = count >= self._options.min_votes
-        share = count / len(self._votes)
+        share = count / sum(counts.values())
         return -negative if enough and share >= self._options.min_share else NOBODY
 
 
