@@ -75,13 +75,15 @@ class PipelineOptions:
     than the detector's own threshold, which counts boxes of one frame, whereas a track that starts
     wrongly stays (ByteTrack asks more of a new track too). weak_share: share of it from which a
     detection may keep a track alive. double_iou, double_covered: a box with a better one beyond
-    either is a double (see `without_doubles`).
+    either is a double (see `without_doubles`). absent_s: an animal that was not found for longer
+    has half a claim on its name, so that a new track of it can take the name over.
     """
 
     strong_score: float | None = None
     weak_share: float = 0.7
     double_iou: float = 0.4
     double_covered: float = 0.75
+    absent_s: float = 1.0
     gates: CropGates = field(default_factory=CropGates)
     tracker: TrackerOptions = field(default_factory=TrackerOptions)
     evidence: EvidenceOptions = field(default_factory=EvidenceOptions)
@@ -132,6 +134,7 @@ class Pipeline:
         self._embedder = embedder
         self._tracker = Tracker(self._options.tracker, self._options.evidence)
         self._matcher = self._checked(means)
+        self._now_s = 0.0
 
     def process(self, frame: Frame) -> FrameResult:
         """Work through the next frame of the camera."""
@@ -149,6 +152,7 @@ class Pipeline:
             frame.image, found, strong, self._embedder, options.gates, options.embedding.max_crops
         )
         tracker, now_s = self._tracker, frame.monotonic_s
+        self._now_s = now_s
 
         tracker.begin(now_s)
         look.embed(tracker.contested(found, strong), options.embedding.contested_crops)
@@ -249,7 +253,7 @@ class Pipeline:
         that look alike, the one that is sure of itself makes the other sure as well.
         """
         tracks = self._tracker.tracks
-        seen = [track.detection >= 0 for track in tracks]
+        seen = [self._now_s - track.last_seen_s <= self._options.absent_s for track in tracks]
         claims = [t.evidence.claims(s) for t, s in zip(tracks, seen, strict=True)]
         labels = assign_claims(claims)
         claimed = Counter(label for c, s in zip(claims, seen, strict=True) if s for label in c)

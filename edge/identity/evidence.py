@@ -40,7 +40,7 @@ class EvidenceOptions:
     nearest at all.
     """
 
-    window: int = 24
+    window: int = 16
     min_votes: int = 3
     min_share: float = 0.5
     change_after: int = 3
@@ -48,7 +48,7 @@ class EvidenceOptions:
     full_sharpness: float = 150.0
     holder_bonus: float = 0.15
     doubted_votes: float = 2.0
-    least_margin: float = 0.05
+    least_margin: float = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,9 +174,7 @@ class Evidence:
                 self._standing[label] = known
         return known
 
-    def claims(
-        self, seen: bool, elsewhere: frozenset[int] = _NO_ANIMALS
-    ) -> dict[int, float]:
+    def claims(self, seen: bool, elsewhere: frozenset[int] = _NO_ANIMALS) -> dict[int, float]:
         """Return the label this track claims and what the claim is worth, more than 0.
 
         seen: the animal is in view; a track that is missing its own claims only half as much.

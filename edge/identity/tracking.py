@@ -57,7 +57,7 @@ class TrackerOptions:
     """
 
     motion: MotionOptions = field(default_factory=MotionOptions)
-    confirm_hits: int = 6
+    confirm_hits: int = 4
     tentative_misses: int = 1
     coast_s: float = 0.6
     coast_misses: int = 2
