@@ -31,7 +31,7 @@ Make = Callable[..., FrameTracker]
 
 
 class Eye:
-    """Finds the squares of the scene it is set to, and sees the colour of a crop's upper part."""
+    """Finds the squares of the scene it is set to, and sees the colour of a crop's upper left."""
 
     score_threshold = 0.5
     size = 8
@@ -52,7 +52,7 @@ class Eye:
         )
 
     def embed(self, crops: np.ndarray) -> np.ndarray:
-        colours = crops[:, 1:3, 3:5].reshape(len(crops), -1, 3).mean(axis=1) + 1e-3
+        colours = crops[:, 1:3, 1:3].reshape(len(crops), -1, 3).mean(axis=1) + 1e-3
         return np.asarray(colours / np.linalg.norm(colours, axis=1, keepdims=True), np.float32)
 
 

@@ -56,9 +56,17 @@ def simulate(out: Path, options: HerdOptions, report: Report = silent) -> None:
 
 
 def write_clip(
-    out_video: Path, out_truth: Path, herd: Herd, plan: SessionPlan, report: Report = silent
+    out_video: Path,
+    out_truth: Path,
+    herd: Herd,
+    plan: SessionPlan,
+    report: Report = silent,
+    *,
+    crf: int = 27,
 ) -> None:
     """Write one session as a video and its truth: whole-pixel boxes of every frame.
+
+    crf: of the video, lower is better (see `write_video`).
 
     The truth's `boxes` rows are frame, index into `animals`, x1, y1, x2, y2 (exclusive) and how
     many per cent of the animal can be seen. Raises as `Herd.render` and `write_video`.
@@ -77,7 +85,8 @@ def write_clip(
 
     temporary = out_video.with_name(f".{out_video.stem}.part.mp4")
     options = herd.options
-    write_video(temporary, _reported(images(), report, 0, plan.frames, plan.name), options.fps)
+    drawn = _reported(images(), report, 0, plan.frames, plan.name)
+    write_video(temporary, drawn, options.fps, crf=crf)
     truth = {
         "schema": 1,
         "video": out_video.name,
