@@ -79,11 +79,12 @@ def _tracking(options: argparse.Namespace) -> int:
             write_evaluation(folder, evaluation, title=f"Tracking by {title}")
     for warning in evaluation.metrics["warnings"]:
         console.print(Text.assemble(("warning: ", "bold red"), warning), soft_wrap=True)
-    _print_summary(evaluation.metrics, options.out)
+    print_summary(evaluation.metrics, options.out)
     return 0
 
 
-def _print_summary(metrics: Mapping[str, Any], out: Path) -> None:
+def print_summary(metrics: Mapping[str, Any], out: Path) -> None:
+    """Print one table of all trackers, and what lies in `out`."""
     from rich.console import Console
     from rich.table import Table
 
