@@ -63,13 +63,14 @@ def _distances(path: NamePath) -> str:
 
 
 def _line(canvas: Image, places: NDArray[np.float64], colours: Sequence[Colour]) -> None:
-    """Draw a path (F, 2), a break where it has no place; each piece in its later end's colour."""
+    """Draw a path (F, 2), a break where it has no place; a piece is as far off as its worse end."""
     known = np.flatnonzero(np.isfinite(places[:, 0]))
     points = np.nan_to_num(places).round().astype(int)
     for before, after in pairwise(known):
         if after == before + 1:
             ends = points[before].tolist(), points[after].tolist()
-            cv2.line(canvas, *ends, colours[after], 1, cv2.LINE_AA)
+            worse = before if colours[before] == _FAR else after
+            cv2.line(canvas, *ends, colours[worse], 1, cv2.LINE_AA)
         else:
             cv2.circle(canvas, points[after].tolist(), 1, colours[after], -1, cv2.LINE_AA)
     if len(known):
