@@ -20,10 +20,13 @@ _NEAR: Colour = (0, 158, 115)
 _FAR: Colour = (213, 94, 0)
 _PANEL_PX = 400
 _DIM = 0.45
+_COLUMNS = 3
 
 
 def path_sheet(still: Image, paths: Mapping[str, Mapping[str, NamePath]]) -> bytes | None:
-    """Return a JPEG: a row an animal, a column a tracker; None without animals.
+    """Return a JPEG: a row an animal, a column a tracker (one tracker: three animals a row).
+
+    None without animals.
 
     still: a frame of the clip (H, W, 3). paths: by tracker, then by animal. The true path is
     white; the name's is green where it is within a body length of the animal and orange where it
@@ -40,7 +43,8 @@ def path_sheet(still: Image, paths: Mapping[str, Mapping[str, NamePath]]) -> byt
             tiles.append(path_panel(ground, own[animal], scale))
             captions.append(f"{animal}, {tracker}\n{_distances(own[animal])}")
     size = (ground.shape[0], ground.shape[1])
-    return jpeg(tile_sheet(tiles, captions, size, max(1, len(paths))))
+    columns = len(paths) if len(paths) > 1 else _COLUMNS
+    return jpeg(tile_sheet(tiles, captions, size, columns))
 
 
 def path_panel(ground: Image, path: NamePath, scale: float) -> Image:

@@ -54,3 +54,8 @@ def test_a_sheet_has_a_row_an_animal_and_a_column_a_tracker() -> None:
     # Tiles of the still's size, two lines of caption under each.
     assert sheet.shape == (2 * (90 + 30), 2 * 160, 3)
     assert path_sheet(still, {"earmark": {}}) is None
+    # One tracker alone does not make a tower.
+    data = path_sheet(still, {"earmark": dict.fromkeys("abcd", one)})
+    assert data is not None
+    sheet = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert sheet.shape == (2 * (90 + 30), 3 * 160, 3)
