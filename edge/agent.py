@@ -15,6 +15,7 @@ from pathlib import Path
 from edge import __version__
 from edge.capture import Source, SourceOptions, Status, open_source
 from edge.capture.clock import wall_time
+from edge.comparison import make_tracker
 from edge.config import AgentConfig, CameraConfig
 from edge.errors import BrokerError, BundleError, EarmarkError, SourceError
 from edge.identity.evidence import EvidenceOptions
@@ -29,7 +30,7 @@ from edge.messaging import (
     SightingLog,
     check_animals,
 )
-from edge.pipeline import EmbeddingOptions, FrameResult, Pipeline, PipelineOptions
+from edge.pipeline import EmbeddingOptions, FrameResult, FrameTracker, PipelineOptions
 from edge.release.bundle import Bundle
 from edge.serving import serve_bundle
 from edge.vision.types import Frame
@@ -228,8 +229,9 @@ class Agent:
 
     def _watch(self, bundle: Bundle, camera: str, messenger: Messenger) -> _Watch:
         assert bundle.detector is not None
-        pipeline = Pipeline(
-            bundle.detector, bundle.embedder, bundle.means, pipeline_options(self._config)
+        options = pipeline_options(self._config)
+        pipeline = make_tracker(
+            self._config.tracker, bundle.detector, bundle.embedder, bundle.means, options
         )
         log = SightingLog(
             device=self._device,
@@ -324,7 +326,7 @@ class _Watch:
     """One camera's pipeline and open sightings; both methods may be called from any thread."""
 
     def __init__(
-        self, pipeline: Pipeline, log: SightingLog, messenger: Messenger, models: threading.Lock
+        self, pipeline: FrameTracker, log: SightingLog, messenger: Messenger, models: threading.Lock
     ) -> None:
         self._pipeline = pipeline
         self._log = log

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import yaml
 
+from edge.comparison import TrackerName
 from edge.errors import UsageError
 from edge.inference.accelerator import parse_accelerator
 from edge.messaging.broker import BrokerOptions
@@ -109,6 +110,10 @@ class AgentConfig(_Section, frozen=True):
     state_dir: Annotated[str, _described("folder for the outbox; must survive a restart")] = ""
     threads: Annotated[int, _described("threads of one inference", ge=1, le=64)] = 2
     inference: Annotated[InferenceConfig, _described("what the models run on")] = InferenceConfig()
+    tracker: Annotated[
+        TrackerName,
+        _described("earmark; or, to compare: nearest-box, kalman-appearance, window-mean"),
+    ] = "earmark"
     annotate: Annotated[str, _described("write an annotated video here")] | None = None
     broker: Annotated[BrokerConfig, _described("where events go")] = BrokerConfig()
     naming: Annotated[NamingConfig, _described("when an animal has a name")] = NamingConfig()
