@@ -48,7 +48,9 @@ def test_a_bundle_is_measured_as_the_agent_serves_it(tmp_path: Path) -> None:
         (["--threads", ""], "whole numbers"),
     ],
 )
-def test_what_cannot_be_measured(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_measured(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         main(["bench", *arguments])
     assert words in capsys.readouterr().err
