@@ -14,7 +14,7 @@ VENV := .venv
 DEMO_VENV := .venv-demo
 BIN := $(VENV)/bin
 PIP_OPTIONS := --disable-pip-version-check --quiet
-DEBIAN_PACKAGES := mosquitto mosquitto-clients ffmpeg
+DEBIAN_PACKAGES := mosquitto mosquitto-clients ffmpeg qemu-user-static debootstrap
 PYTEST_OPTIONS ?=
 
 # TensorFlow's start-up notes say nothing to a reader of test results.
@@ -53,10 +53,10 @@ setup: $(VENV)/.installed ## make .venv with everything that training and testin
 demo: $(DEMO_VENV)/.installed ## name the animals of the demo clip, over a broker on this machine
 	@$(DEMO_VENV)/bin/earmark-edge demo --out out/demo
 
-# mosquitto lies in /usr/sbin, which is not on every user's PATH.
-system: ## install mosquitto and ffmpeg where the user may, else say what is missing
+# mosquitto and debootstrap lie in /usr/sbin, which is not on every user's PATH.
+system: ## install what tests want of Debian where the user may, else say what is missing
 	@PATH="$$PATH:/usr/sbin:/sbin"; missing=""; \
-	for tool in mosquitto mosquitto_pub ffmpeg; do \
+	for tool in mosquitto mosquitto_pub ffmpeg qemu-aarch64-static debootstrap; do \
 		command -v $$tool >/dev/null 2>&1 || missing="$$missing $$tool"; done; \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" = 0 ]; then as_root=""; \

@@ -15,9 +15,12 @@ from pathlib import Path
 from edge import __version__
 from edge.capture import Source, SourceOptions, Status, open_source
 from edge.capture.clock import wall_time
+from edge.comparison import make_tracker
 from edge.config import AgentConfig, CameraConfig
 from edge.errors import BrokerError, BundleError, EarmarkError, SourceError
 from edge.identity.evidence import EvidenceOptions
+from edge.inference import Inference
+from edge.inference.supervised import Event
 from edge.messaging import (
     BrokerUnreachable,
     CameraState,
@@ -27,8 +30,9 @@ from edge.messaging import (
     SightingLog,
     check_animals,
 )
-from edge.pipeline import EmbeddingOptions, FrameResult, Pipeline, PipelineOptions
-from edge.release.bundle import Bundle, load_bundle
+from edge.pipeline import EmbeddingOptions, FrameResult, FrameTracker, PipelineOptions
+from edge.release.bundle import Bundle
+from edge.serving import serve_bundle
 from edge.vision.types import Frame
 
 LOG = logging.getLogger("earmark.agent")
@@ -69,14 +73,14 @@ class Agent:
         *,
         observers: Sequence[Observer] = (),
         say: Callable[[str], None] = LOG.warning,
-        load: Callable[[Path, int], Bundle] = lambda path, threads: load_bundle(
-            path, threads=threads
-        ),
+        load: Callable[[Path, int], Bundle] | None = None,
     ) -> None:
         self._config = config
         self._observers = list(observers)
         self._say = say
         self._load = load
+        self._inference: Inference | None = None
+        self._early_alarms: list[tuple[str, str]] = []
         self._device = config.device_id()
         self._boot = uuid.uuid4().hex[:16]
         self._stopping = False
@@ -127,6 +131,8 @@ class Agent:
         finally:
             for source in sources:
                 source.close()
+            if self._inference is not None:
+                self._inference.close()
         if self._failures:
             raise self._failures[0]
         if undelivered:
@@ -137,7 +143,7 @@ class Agent:
         return RunSummary(self._frames, self._busy_s, self._dropped, undelivered, protocol)
 
     def _checked_bundle(self) -> Bundle:
-        bundle = self._load(Path(self._config.bundle), self._config.threads)
+        bundle = self._loaded_bundle(Path(self._config.bundle))
         if bundle.detector is None:
             raise BundleError(
                 f"{self._config.bundle}: has no detector, so it names crops only; "
@@ -145,6 +151,30 @@ class Agent:
             )
         check_animals(bundle.means.animals)
         return bundle
+
+    def _loaded_bundle(self, directory: Path) -> Bundle:
+        if self._load is not None:
+            return self._load(directory, self._config.threads)
+        settings = self._config.inference
+        serving = serve_bundle(
+            directory,
+            accelerator=settings.accelerator,
+            require=settings.require,
+            threads=self._config.threads,
+            stuck_s=settings.stuck_s,
+            listener=self._inference_changed,
+        )
+        self._inference = serving.inference
+        return serving.bundle
+
+    def _inference_changed(self, event: Event, text: str) -> None:
+        """Tell that inference was interrupted and goes on; frames wait meanwhile."""
+        self._say(text)
+        code = "inference-restarted" if event == "restarted" else "accelerator-lost"
+        if self._messenger is None:
+            self._early_alarms.append((code, text[:500]))
+        else:
+            self._messenger.alarm(code, text[:500])
 
     def _open(self, camera: CameraConfig) -> Source:
         options = SourceOptions(fps=camera.fps, realtime=camera.realtime, loop=camera.loop)
@@ -177,6 +207,8 @@ class Agent:
 
     def _work(self, bundle: Bundle, sources: Sequence[Source], messenger: Messenger) -> None:
         self._messenger = messenger
+        for code, text in self._early_alarms:
+            messenger.alarm(code, text)
         for source in sources:
             self._watches[source.camera] = self._watch(bundle, source.camera, messenger)
         threads = [
@@ -197,8 +229,9 @@ class Agent:
 
     def _watch(self, bundle: Bundle, camera: str, messenger: Messenger) -> _Watch:
         assert bundle.detector is not None
-        pipeline = Pipeline(
-            bundle.detector, bundle.embedder, bundle.means, pipeline_options(self._config)
+        options = pipeline_options(self._config)
+        pipeline = make_tracker(
+            self._config.tracker, bundle.detector, bundle.embedder, bundle.means, options
         )
         log = SightingLog(
             device=self._device,
@@ -275,12 +308,14 @@ class Agent:
     def _state(self, bundle: Bundle) -> DeviceState:
         with self._lock:
             cameras = dict(self._cameras)
+        inference = self._inference
         return DeviceState(
             agent=__version__,
             release=bundle.manifest.id[:12],
             means_seq=bundle.means.header.seq,
-            backend=bundle.backend,
-            degraded=any(camera.status == "lost" for camera in cameras.values()),
+            backend=bundle.backend if inference is None else inference.backend,
+            degraded=(inference is not None and inference.degraded)
+            or any(camera.status == "lost" for camera in cameras.values()),
             cameras=cameras,
             clock="synced" if wall_time() is not None else "unsynced",
             temperature=_temperature(),
@@ -291,7 +326,7 @@ class _Watch:
     """One camera's pipeline and open sightings; both methods may be called from any thread."""
 
     def __init__(
-        self, pipeline: Pipeline, log: SightingLog, messenger: Messenger, models: threading.Lock
+        self, pipeline: FrameTracker, log: SightingLog, messenger: Messenger, models: threading.Lock
     ) -> None:
         self._pipeline = pipeline
         self._log = log

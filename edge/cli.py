@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from edge import __version__
-from edge.commands import config, demo, identify, run
+from edge.commands import bench, config, demo, doctor, identify, run
 from edge.commands.options import PROG
 from edge.console import run_command
 
@@ -35,6 +35,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (run, identify, config, demo):
+    for module in (run, identify, config, doctor, bench, demo):
         module.add_parser(commands)
     return parser

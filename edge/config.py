@@ -10,7 +10,9 @@ from typing import Annotated, Any
 import msgspec
 import yaml
 
+from edge.comparison import TrackerName
 from edge.errors import UsageError
+from edge.inference.accelerator import parse_accelerator
 from edge.messaging.broker import BrokerOptions
 from edge.messaging.topics import ID_PATTERN
 
@@ -69,6 +71,18 @@ class BrokerConfig(_Section, frozen=True):
         )
 
 
+class InferenceConfig(_Section, frozen=True):
+    """What the models run on."""
+
+    accelerator: Annotated[
+        str, _described("auto, cpu, edgetpu, gpu, or delegate:/path/lib.so?key=value", min_length=1)
+    ] = "auto"
+    require: Annotated[bool, _described("refuse to run on the CPU instead")] = False
+    stuck_s: Annotated[
+        float, _described("seconds without an answer until inference is restarted", ge=1)
+    ] = 10.0
+
+
 class SightingsConfig(_Section, frozen=True):
     """When a sighting is told again."""
 
@@ -95,6 +109,11 @@ class AgentConfig(_Section, frozen=True):
     device: Annotated[str, _described("id of this device in topics", pattern=ID_PATTERN)] = ""
     state_dir: Annotated[str, _described("folder for the outbox; must survive a restart")] = ""
     threads: Annotated[int, _described("threads of one inference", ge=1, le=64)] = 2
+    inference: Annotated[InferenceConfig, _described("what the models run on")] = InferenceConfig()
+    tracker: Annotated[
+        TrackerName,
+        _described("earmark; or, to compare: nearest-box, kalman-appearance, window-mean"),
+    ] = "earmark"
     annotate: Annotated[str, _described("write an annotated video here")] | None = None
     broker: Annotated[BrokerConfig, _described("where events go")] = BrokerConfig()
     naming: Annotated[NamingConfig, _described("when an animal has a name")] = NamingConfig()
@@ -151,6 +170,10 @@ def check_config(raw: Any, where: str) -> AgentConfig:
     names = [camera.name for camera in config.cameras]
     if len(set(names)) != len(names):
         raise UsageError(f"{where}: two cameras have the same name; names are ids in topics")
+    try:
+        parse_accelerator(config.inference.accelerator)
+    except UsageError as error:
+        raise UsageError(f"{where}: inference.{error}") from error
     if config.annotate is not None and len(names) > 1:
         raise UsageError(f"{where}: `annotate` writes one video, so it takes one camera")
     return config

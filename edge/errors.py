@@ -23,9 +23,17 @@ class BundleError(EarmarkError):
     """A bundle that is incomplete, altered, or made for another version."""
 
 
+class SelfTestError(BundleError):
+    """A bundle whose golden answers this machine does not give: its runtime answers wrongly."""
+
+
 class SourceError(EarmarkError):
     """A camera, video or folder that cannot be read."""
 
 
 class BrokerError(EarmarkError):
     """An MQTT broker that cannot be reached or refuses us."""
+
+
+class AcceleratorError(EarmarkError):
+    """An accelerator that is not there, refuses us, or fails: the CPU may do instead."""

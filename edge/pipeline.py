@@ -15,6 +15,7 @@ Steps 2, 4 and 5 share one budget of crops a frame; most overdue tracks come fir
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -74,13 +75,15 @@ class PipelineOptions:
     than the detector's own threshold, which counts boxes of one frame, whereas a track that starts
     wrongly stays (ByteTrack asks more of a new track too). weak_share: share of it from which a
     detection may keep a track alive. double_iou, double_covered: a box with a better one beyond
-    either is a double (see `without_doubles`).
+    either is a double (see `without_doubles`). absent_s: an animal that was not found for longer
+    has half a claim on its name, so that a new track of it can take the name over.
     """
 
     strong_score: float | None = None
     weak_share: float = 0.7
     double_iou: float = 0.4
     double_covered: float = 0.75
+    absent_s: float = 1.0
     gates: CropGates = field(default_factory=CropGates)
     tracker: TrackerOptions = field(default_factory=TrackerOptions)
     evidence: EvidenceOptions = field(default_factory=EvidenceOptions)
@@ -103,6 +106,19 @@ class FrameResult:
     detections: Detections
 
 
+class FrameTracker(Protocol):
+    """One camera's way from frames to named tracks, whichever tracker it is."""
+
+    def process(self, frame: Frame) -> FrameResult:
+        """Work through the next frame of the camera."""
+
+    def finish(self) -> tuple[Track, ...]:
+        """End the stream: return the tracks that were still alive, as they stand."""
+
+    def replace_means(self, means: ClassMeans) -> None:
+        """Take other class means of the same embedder, between two frames."""
+
+
 class Pipeline:
     """One camera's way from frames to named tracks; models may be shared, one thread at a time."""
 
@@ -118,6 +134,7 @@ class Pipeline:
         self._embedder = embedder
         self._tracker = Tracker(self._options.tracker, self._options.evidence)
         self._matcher = self._checked(means)
+        self._now_s = 0.0
 
     def process(self, frame: Frame) -> FrameResult:
         """Work through the next frame of the camera."""
@@ -135,6 +152,7 @@ class Pipeline:
             frame.image, found, strong, self._embedder, options.gates, options.embedding.max_crops
         )
         tracker, now_s = self._tracker, frame.monotonic_s
+        self._now_s = now_s
 
         tracker.begin(now_s)
         look.embed(tracker.contested(found, strong), options.embedding.contested_crops)
@@ -229,11 +247,24 @@ class Pipeline:
         place_means([track.evidence for track in voters], self._matcher)
 
     def _name(self) -> None:
-        """Name all tracks at once: two tracks of a camera are never the same animal."""
+        """Name all tracks at once: two tracks of a camera are never the same animal.
+
+        Who is left without a name is asked again, now that others have theirs: of two animals
+        that look alike, the one that is sure of itself makes the other sure as well.
+        """
         tracks = self._tracker.tracks
-        labels = assign_claims([track.evidence.claims(track.detection >= 0) for track in tracks])
-        for track, label in zip(tracks, labels, strict=True):
+        seen = [self._now_s - track.last_seen_s <= self._options.absent_s for track in tracks]
+        claims = [t.evidence.claims(s) for t, s in zip(tracks, seen, strict=True)]
+        labels = assign_claims(claims)
+        claimed = Counter(label for c, s in zip(claims, seen, strict=True) if s for label in c)
+        taken = frozenset(labels) - {NOBODY}
+        left = [row for row, label in enumerate(labels) if label == NOBODY] if taken else []
+        more = assign_claims([tracks[row].evidence.claims(seen[row], taken) for row in left])
+        for row, label in zip(left, more, strict=True):
+            labels[row] = label
+        for track, label, claim in zip(tracks, labels, claims, strict=True):
             track.evidence.name = label
+            track.evidence.rivalled = any(claimed[wanted] > 1 for wanted in claim)
 
     def _alive(self) -> tuple[Track, ...]:
         tracks = [self._report(track) for track in self._tracker.tracks if track.confirmed]

@@ -19,7 +19,6 @@ from edge.release.bundle import (
     EMBEDDER_NAME,
     MEANS_NAME,
     SELFTEST_NAME,
-    save_self_test,
 )
 from edge.release.manifest import (
     MANIFEST_NAME,
@@ -34,6 +33,7 @@ from edge.release.manifest import (
     content_id,
     encode_manifest,
 )
+from edge.release.selftest import GoldenFrames, SelfTest, save_self_test
 from edge.vision.embedder import Embedder
 from trainer.export.edgetpu_compile import log_name
 from trainer.export.edgetpu_interface import check_same_interface
@@ -60,9 +60,17 @@ def add_means(folder: Path, means: ClassMeans) -> None:
     save_means(means, folder / MEANS_NAME)
 
 
-def add_self_test(folder: Path, embedder: Embedder, crops: NDArray[np.uint8]) -> None:
-    """Put golden crops uint8 (K, S, S, 3) and this machine's answers into a bundle folder."""
-    save_self_test(crops, embedder.embed(crops), folder / SELFTEST_NAME)
+def add_self_test(
+    folder: Path,
+    embedder: Embedder,
+    crops: NDArray[np.uint8],
+    frames: GoldenFrames | None = None,
+) -> None:
+    """Put golden crops uint8 (K, S, S, 3) and this machine's answers into a bundle folder.
+
+    frames: the detector's part, with this machine's answers.
+    """
+    save_self_test(SelfTest(crops, embedder.embed(crops), frames), folder / SELFTEST_NAME)
 
 
 def write_manifest(

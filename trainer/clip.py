@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge.capture import SourceOptions, open_source
-from edge.demo.truth import Truth, load_truth
+from edge.comparison import make_tracker
+from edge.demo.truth import load_truth
 from edge.draw import annotate
 from edge.errors import UsageError
-from edge.pipeline import Pipeline
+from edge.identity.types import Track
 from edge.release.bundle import Bundle
-from edge.vision.types import Image
+from edge.vision.types import Frame, Image
 from trainer.data.herd import Herd, SessionPlan, write_clip
-from trainer.evaluate.tracking import PredictedBox, TrueBox, evaluate_tracking
+from trainer.evaluate.tracking import evaluate_tracking
+from trainer.evaluate.tracking.follow import follow
+from trainer.evaluate.tracking.truth import true_boxes
 from trainer.progress import Report
 from trainer.recipe import Recipe
 from trainer.sources import CLIP_SEED, herd_options
 
 TRUTH_NAME = "truth.json"
-# Less of an animal than this is asked of nobody.
-_LEAST_VISIBLE_PERCENT = 20
+_OURS = "earmark"
 
 
 def write_recipe_clip(recipe: Recipe, folder: Path, report: Report) -> None:
@@ -41,30 +43,29 @@ def evaluate_clip(
     truth = load_truth(folder / TRUTH_NAME)
     if bundle.detector is None:
         raise UsageError(f"{bundle.directory}: has no detector, so it cannot follow animals")
-    pipeline = Pipeline(bundle.detector, bundle.embedder, bundle.means)
-    source = open_source(str(folder / truth.video), truth.camera, SourceOptions())
+    tracker = make_tracker(_OURS, bundle.detector, bundle.embedder, bundle.means)
     frames = 1 + max(row[0] for row in truth.boxes)
-    predictions: list[PredictedBox] = []
-    still, most = None, 0
-    for frame in source.frames():
-        result = pipeline.process(frame)
-        seen = [track for track in result.tracks if track.seen]
-        predictions += [
-            PredictedBox(frame.index, track.id, track.animal, track.box.tolist()) for track in seen
-        ]
-        named = sum(track.animal is not None for track in seen)
-        if named > most:
-            still, most = annotate(frame.image, result.tracks), named
+    best = _Best()
+
+    def observe(frame: Frame, tracks: Mapping[str, tuple[Track, ...]]) -> None:
+        best.see(frame, tracks[_OURS])
         report(frame.index + 1, frames)
-    figures = evaluate_tracking(predictions, true_boxes(truth), fps=truth.fps, frames=frames)
-    return figures, still
+
+    followed = follow(folder / truth.video, {_OURS: tracker}, observe)
+    figures = evaluate_tracking(
+        followed.predictions[_OURS], true_boxes(truth), fps=truth.fps, frames=frames
+    )
+    return figures, best.still
 
 
-def true_boxes(truth: Truth) -> list[TrueBox]:
-    """Return the truth as tracking figures want it; animals that are all but hidden are ignored."""
-    return [
-        TrueBox(
-            frame, truth.animals[animal], (x1, y1, x2, y2), ignored=visible < _LEAST_VISIBLE_PERCENT
-        )
-        for frame, animal, x1, y1, x2, y2, visible in truth.boxes
-    ]
+class _Best:
+    """Keeps the frame in which most animals have a name, annotated."""
+
+    def __init__(self) -> None:
+        self.still: Image | None = None
+        self._most = 0
+
+    def see(self, frame: Frame, tracks: tuple[Track, ...]) -> None:
+        named = sum(track.seen and track.animal is not None for track in tracks)
+        if named > self._most:
+            self.still, self._most = annotate(frame.image, tracks), named

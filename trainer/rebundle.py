@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,13 @@ import msgspec
 
 from edge.errors import UsageError
 from edge.files import new_directory, sha256_file, write_atomically
-from edge.release.bundle import DETECTOR_EDGETPU_NAME, DETECTOR_NAME, Bundle, load_bundle
+from edge.release.bundle import (
+    DETECTOR_EDGETPU_NAME,
+    DETECTOR_NAME,
+    SELFTEST_NAME,
+    Bundle,
+    load_bundle,
+)
 from edge.release.manifest import (
     MANIFEST_NAME,
     DetectorSpec,
@@ -21,6 +27,9 @@ from edge.release.manifest import (
     content_id,
     encode_manifest,
 )
+from edge.release.selftest import golden_frames, load_self_test, save_self_test
+from edge.vision.detector import Detector
+from edge.vision.runtime import open_model
 from trainer.bundle import REPORT_NAME, describe_files
 from trainer.export.edgetpu_bundle import add_compiled_models
 from trainer.export.edgetpu_compile import log_name
@@ -70,6 +79,9 @@ def replace_detector(
             if name not in _STALE:
                 shutil.copyfile(base.directory / name, folder / name)
         write_atomically(folder / DETECTOR_NAME, detector.read_bytes())
+        tried = Detector(open_model(folder / DETECTOR_NAME), spec)
+        try_detector(tried, spec, str(detector))
+        _renew_self_test(folder / SELFTEST_NAME, tried)
         edge_tpu = add_compiled_models(folder, warn)
         kept = {name: row for name, row in base.manifest.files.items() if name not in _STALE}
         files = kept | describe_files(folder)
@@ -83,10 +95,16 @@ def replace_detector(
             training=_training(base.manifest.training, detector, folder / DETECTOR_NAME, base),
         )
         write_atomically(folder / MANIFEST_NAME, encode_manifest(manifest))
-        loaded = load_bundle(folder)
-        if loaded.detector is not None:
-            try_detector(loaded.detector, spec, str(detector))
+        load_bundle(folder)
     return Rebundled(out, manifest, edge_tpu)
+
+
+def _renew_self_test(path: Path, detector: Detector) -> None:
+    """Ask the new detector of the golden frames; without an animal in them they prove nothing."""
+    test = load_self_test(path)
+    if test.frames is not None:
+        frames = golden_frames(detector, test.frames.images)
+        save_self_test(replace(test, frames=frames), path)
 
 
 def _training(record: TrainingRecord, detector: Path, copy: Path, base: Bundle) -> TrainingRecord:

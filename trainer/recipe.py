@@ -79,7 +79,9 @@ class HerdSource(_Strict):
     sessions: stretches of time of each light and camera for training; one more is the test.
     frames: of each session and camera, at `fps` a second. cameras: whose views are trained on; 1
     and 2 are the demo's, others are drawn from their number. test_cameras: of the test, None for
-    the same.
+    the same. held_out: of crops, and of frames without held_out_cameras, by whole sessions.
+    held_out_cameras: of `cameras`; all their frames choose the detector's step and threshold, as
+    fits a detector that is meant for cameras it never saw.
     """
 
     animals: Positive = 16
@@ -91,6 +93,12 @@ class HerdSource(_Strict):
     cameras: Annotated[tuple[Positive, ...], msgspec.Meta(min_length=1)] = (1, 2)
     test_cameras: Annotated[tuple[Positive, ...], msgspec.Meta(min_length=1)] | None = None
     held_out: Share = 0.2
+    held_out_cameras: tuple[Positive, ...] = ()
+
+    def __post_init__(self) -> None:
+        held = set(self.held_out_cameras)
+        if not held < set(self.cameras):
+            raise ValueError("held_out_cameras must be some of cameras, not all")
 
 
 class Clip(_Strict):

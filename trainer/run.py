@@ -21,6 +21,9 @@ from edge import __version__
 from edge.errors import UsageError
 from edge.files import new_directory, sha256_file, write_atomically
 from edge.release.bundle import DETECTOR_EDGETPU_NAME, DETECTOR_NAME, load_bundle
+from edge.release.selftest import GoldenFrames, golden_frames
+from edge.vision.detector import Detector
+from edge.vision.runtime import open_model
 from trainer.bundle import (
     REPORT_NAME,
     add_means,
@@ -31,6 +34,7 @@ from trainer.bundle import (
 from trainer.clip import TRUTH_NAME, evaluate_clip, write_recipe_clip
 from trainer.course import LOGS_NAME
 from trainer.data.crops import load_images
+from trainer.data.frames import load_frames
 from trainer.detection.options import DetectorOptions
 from trainer.detection.train import check_detectable
 from trainer.detection.weights import WEIGHTS_NAME
@@ -49,6 +53,7 @@ from trainer.strategy import StrategyName, is_chief, make_strategy, resolve_prec
 METRICS_NAME = "metrics.json"
 STATE_SUFFIX = ".state"
 _SELF_TEST_CROPS = 6
+_SELF_TEST_FRAMES = 2
 # What a run leaves in its folder, beside the recipe's clip.
 _OWN = (
     "bundle",
@@ -122,9 +127,12 @@ def run_recipe(
             learned = _learn(recipe, images.crops, weights, stages, state, spread_over)
             identity = identify(recipe, images.crops, learned, folder, created, stages)
             add_means(models, identity.means)
-            add_self_test(models, identity.embedder, _self_test_crops(images.crops, identity))
         if images.frames is not None and wanted is not None:
             detection = run_detection(images.frames, wanted, folder, models, stages, state=state)
+        if images.crops is not None and identity is not None:
+            crops = _self_test_crops(images.crops, identity)
+            frames = None if detection is None else _self_test_frames(detection, models)
+            add_self_test(models, identity.embedder, crops, frames)
         with stages("Edge TPU") as report:
             edge_tpu = add_compiled_models(models)
             report(1, 1)
@@ -265,6 +273,15 @@ def _self_test_crops(crops: CropData, identity: Identity) -> Any:
     chosen = spread(len(crops.held_out), _SELF_TEST_CROPS, 0)
     options = identity.learned.final.options
     return load_images(crops.held_out.select(chosen), options.input_size, options.letterbox_colour)
+
+
+def _self_test_frames(detection: Detection, models: Path) -> GoldenFrames | None:
+    """Return the test frames with most animals, as small as the detector sees them."""
+    spec = detection.spec
+    busiest = np.argsort([-len(sure) for sure in detection.found.sure], kind="stable")
+    chosen = detection.test.select(busiest[:_SELF_TEST_FRAMES])
+    images = load_frames(chosen, spec.input_shape[1:3], spec.letterbox_colour)
+    return golden_frames(Detector(open_model(models / DETECTOR_NAME), spec), images)
 
 
 def _foreign(out: Path, recipe: Recipe) -> list[str]:

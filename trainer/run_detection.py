@@ -95,8 +95,17 @@ def run_detection(
     metrics["weights"] = trained.weights
     metrics["best_step"] = trained.best_step
     metrics["resumed_at"] = trained.resumed_at
-    metrics["warnings"] = list(frames.warnings)
+    metrics["warnings"] = [*frames.warnings, *_warnings(options)]
     return Detection(trained, spec, test, found, twin, metrics)
+
+
+def _warnings(options: DetectorOptions) -> list[str]:
+    if options.freeze_through is not None and not options.pretrained:
+        return [
+            "layers of the detector are frozen that were never trained: give weights, or no "
+            "freeze_through"
+        ]
+    return []
 
 
 def _ask(path: Path, spec: DetectorSpec, test: FrameSet, report: Report) -> Findings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,8 @@ TEST_SEED = 900
 # Of typical crowding: some 9 % of its boxes are half hidden, as of all that the simulator draws.
 CLIP_SEED = 953
 _LIGHTS = ("day", "dusk", "night")
+# In the name of a simulated session, as `_with_sessions` gives it.
+_CAMERA = re.compile(r"(?:^|/)cam(\d+)-")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -264,8 +267,19 @@ def _herd(
         strange.select(late).without_empty(),
     )
     trained = [read_coco(work / name / "annotations.json") for name, _ in pens if name != "test"]
-    fit, frames_held = _split_frames(joined_frames(trained), source.held_out, recipe.seed)
+    frames = joined_frames(trained)
+    if source.held_out_cameras:
+        held = np.array([_camera(name) in source.held_out_cameras for name in frames.sessions])
+        fit, frames_held = frames.select(~held), frames.select(held)
+    else:
+        fit, frames_held = _split_frames(frames, source.held_out, recipe.seed)
     return crops, FrameData(fit, frames_held, read_coco(work / "test" / "annotations.json"))
+
+
+def _camera(session: str) -> int:
+    found = _CAMERA.search(session)
+    assert found is not None, session
+    return int(found[1])
 
 
 def _with_sessions(

@@ -30,7 +30,6 @@ from edge.messaging import Sighting, Topics
 from edge.messaging.events import Availability
 from edge.messaging.local_broker import local_broker
 from edge.pipeline import FrameResult
-from edge.release.bundle import load_bundle
 from edge.video import VideoWriter
 from edge.vision.types import Frame, Image
 
@@ -81,7 +80,6 @@ def run_demo(assets: Path, out: Path, broker: BrokerConfig | None = None) -> int
             config,
             observers=[pictures],
             say=lambda text: console.print(f"note: {text}", soft_wrap=True),
-            load=lambda path, threads: load_bundle(path, threads=threads),
         )
         with subscribed(settings.options(), (TOPICS.sighting, TOPICS.availability)) as subscriber:
             done = _follow(agent, subscriber, score, console)

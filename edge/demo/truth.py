@@ -64,6 +64,6 @@ def load_truth(path: Path) -> Truth:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Truth)
     except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such file; the demo needs the clip's truth") from error
+        raise UsageError(f"{path}: no such file; the clip's truth is wanted") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not a clip's truth: {error}") from error

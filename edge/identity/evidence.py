@@ -20,6 +20,7 @@ Reason = Literal["unknown", "unsure", "crowded"]
 UNKNOWN, UNSURE = -1, -2
 _NEARNESS = 0.1
 _LEAST_WORTH = 1e-3
+_NO_ANIMALS: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +34,21 @@ class EvidenceOptions:
     beyond this Laplacian variance a crop weighs no more; what then differs is the coat's
     contrast, not the focus.
     holder_bonus: lead, as a share of the votes, of the track that has a name over another that
-    claims it.
+    claims it. doubted_votes: how many votes short of all agreeing a claim counts as being, so that
+    few votes weigh less than many. least_margin: by how much the mean embedding must be nearer to
+    an animal than to any other before a track gets its name; it keeps one while the mean is
+    nearest at all.
     """
 
-    window: int = 24
+    window: int = 16
     min_votes: int = 3
     min_share: float = 0.5
     change_after: int = 3
     unknown_after_s: float = 10.0
     full_sharpness: float = 150.0
     holder_bonus: float = 0.15
+    doubted_votes: float = 2.0
+    least_margin: float = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +70,7 @@ class Evidence:
     label: the identity by the track's own votes, after hysteresis; NOBODY for none.
     name: the identity after the assignment over all tracks, which sets it.
     settled: decided, or without an answer for long enough; a track never unsettles.
+    rivalled: another track in view claims the same animal.
     """
 
     def __init__(self, options: EvidenceOptions) -> None:
@@ -78,6 +85,7 @@ class Evidence:
         self.label = NOBODY
         self.name = NOBODY
         self.settled = False
+        self.rivalled = False
 
     @property
     def votes(self) -> tuple[Vote, ...]:
@@ -86,8 +94,8 @@ class Evidence:
 
     @property
     def open(self) -> bool:
-        """Say whether more crops are wanted soon: not settled, or the last crop disagreed."""
-        if not self.settled or self._asked > 0:
+        """Say whether more crops are wanted soon: not settled, disputed, or the last disagreed."""
+        if not self.settled or self.rivalled or self._asked > 0:
             return True
         return bool(self._votes) and max(self._votes[-1].label, NOBODY) != self.label
 
@@ -144,35 +152,48 @@ class Evidence:
         """Return an animal's share of all votes, 0..1."""
         return self._counts[label] / len(self._votes) if self._votes and label >= 0 else 0.0
 
-    def standing(self, label: int) -> tuple[float | None, float | None]:
+    def standing(
+        self, label: int, elsewhere: frozenset[int] = _NO_ANIMALS
+    ) -> tuple[float | None, float | None]:
         """Return the mean's cosine distance to an animal, and how much farther the next one is.
 
-        For NOBODY: of the nearest animal. None, None without good crops or without a herd. The
-        second is infinite in a herd of one, and negative when another animal is nearer.
+        For NOBODY: of the nearest animal. elsewhere: animals that are not counted as next. None,
+        None without good crops or without a herd. The second is infinite in a herd of one, and
+        negative when another animal is nearer.
         """
         if self._distances is None or not len(self._distances):
             return None, None
-        if label not in self._standing:
+        known = self._standing.get(label) if not elsewhere else None
+        if known is None:
             own = int(np.argmin(self._distances)) if label == NOBODY else label
-            others = np.delete(self._distances, own)
+            others = np.delete(self._distances, [own, *elsewhere])
             next_one = float(others.min()) if len(others) else float("inf")
             distance = float(self._distances[own])
-            self._standing[label] = (distance, next_one - distance)
-        return self._standing[label]
+            known = (distance, next_one - distance)
+            if not elsewhere:
+                self._standing[label] = known
+        return known
 
-    def claims(self, seen: bool) -> dict[int, float]:
+    def claims(self, seen: bool, elsewhere: frozenset[int] = _NO_ANIMALS) -> dict[int, float]:
         """Return the label this track claims and what the claim is worth, more than 0.
 
         seen: the animal is in view; a track that is missing its own claims only half as much.
+        elsewhere: animals that other tracks are named: this is none of them, whatever its votes
+        for them, so those are struck.
         """
-        if self.label == NOBODY:
+        label = self._verdict(elsewhere) if elsewhere else self.label
+        if label == NOBODY or label in elsewhere:
             return {}
-        distance, _ = self.standing(self.label)
+        distance, margin = self.standing(label, elsewhere)
+        holds = self.name == label
+        if margin is not None and margin < (0.0 if holds else self._options.least_margin):
+            return {}
         # Between equal shares of the votes the nearer mean decides.
         near = 0.0 if distance is None else _NEARNESS * max(0.0, 1 - distance)
-        held = self._options.holder_bonus if self.name == self.label else 0.0
-        worth = max(_LEAST_WORTH, self.share(self.label) + near + held)
-        return {self.label: worth if seen else worth / 2}
+        held = self._options.holder_bonus if holds else 0.0
+        share = self._counts[label] / (len(self._votes) + self._options.doubted_votes)
+        worth = max(_LEAST_WORTH, share + near + held)
+        return {label: worth if seen else worth / 2}
 
     def reason(self) -> Reason:
         """Return why the track has no name."""
@@ -194,13 +215,14 @@ class Evidence:
             if norm > 0:
                 self.mean = np.asarray(total / norm, np.float32)
 
-    def _verdict(self) -> int:
-        named = [(count, -label) for label, count in self._counts.items() if label >= 0]
+    def _verdict(self, elsewhere: frozenset[int] = _NO_ANIMALS) -> int:
+        counts = {label: n for label, n in self._counts.items() if label not in elsewhere}
+        named = [(count, -label) for label, count in counts.items() if label >= 0]
         if not named:
             return NOBODY
         count, negative = max(named)
         enough = count >= self._options.min_votes
-        share = count / len(self._votes)
+        share = count / sum(counts.values())
         return -negative if enough and share >= self._options.min_share else NOBODY
 
 

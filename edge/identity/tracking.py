@@ -57,9 +57,9 @@ class TrackerOptions:
     """
 
     motion: MotionOptions = field(default_factory=MotionOptions)
-    confirm_hits: int = 6
+    confirm_hits: int = 4
     tentative_misses: int = 1
-    coast_s: float = 0.6
+    coast_s: float = 1.0
     coast_misses: int = 2
     gap_s: float = 2.0
     lost_s: float = 3.0

@@ -66,6 +66,11 @@ class Topics:
         return self._up("alarm")
 
     @property
+    def doctor(self) -> str:
+        """Where `earmark-edge doctor` tries whether this device may publish; nobody reads it."""
+        return self._up("doctor")
+
+    @property
     def everything(self) -> str:
         """The filter that matches all topics of this device."""
         return f"{ROOT}/{self.device}/#"

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Protocol
 
 from edge import __version__
 from edge.errors import BundleError
 from edge.identity.means import ClassMeans, load_means
 from edge.release.manifest import MANIFEST_NAME, Manifest, decode_manifest, verify_files
+from edge.release.selftest import check_detector, check_embedder, load_self_test
 from edge.vision.detector import Detector
 from edge.vision.embedder import Embedder
-from edge.vision.runtime import open_model
-from edge.vision.types import Floats
+from edge.vision.runtime import Model, open_model
 
 DETECTOR_NAME = "detector.tflite"
 EMBEDDER_NAME = "embedder.tflite"
@@ -49,11 +46,20 @@ class Bundle:
     backend: str
 
 
-def load_bundle(directory: Path, *, threads: int = 2) -> Bundle:
+class Opener(Protocol):
+    """What loads a bundle's models."""
+
+    def __call__(self, path: Path, compiled: Path | None = None, *, many: bool = False) -> Model:
+        """Load a model file; compiled: the same for an Edge TPU. many: it gets several crops."""
+
+
+def load_bundle(directory: Path, *, threads: int = 2, opener: Opener | None = None) -> Bundle:
     """Verify every file of a bundle, load it, and run its self-test on this machine.
 
-    threads: of one inference. Raises BundleError, one line that names the file, for anything
-    missing, truncated, altered, of another kind, or answering wrongly here.
+    threads: of one inference. opener: what loads the models, and so decides where they run; None
+    for this process's CPU. Raises BundleError, one line that names the file, for anything
+    missing, truncated, altered or of another kind, and SelfTestError when the models answer
+    wrongly here.
     """
     manifest = read_manifest(directory)
     check_agent(manifest, directory / MANIFEST_NAME)
@@ -71,13 +77,48 @@ def load_bundle(directory: Path, *, threads: int = 2) -> Bundle:
         )
     means = load_means(directory / MEANS_NAME)
     check_means(means, manifest, directory / MEANS_NAME)
-    model = open_model(directory / EMBEDDER_NAME, threads)
+    if opener is None:
+        opener = _here(threads)
+    model = opener(
+        directory / EMBEDDER_NAME, _compiled(directory, manifest, EMBEDDER_EDGETPU_NAME), many=True
+    )
     embedder = Embedder(model, spec)
-    run_self_test(directory / SELFTEST_NAME, embedder, manifest.self_test.cosine_floor)
     detector = None
     if manifest.detector is not None:
-        detector = Detector(open_model(directory / DETECTOR_NAME, threads), manifest.detector)
-    return Bundle(directory, manifest, detector, embedder, means, model.backend)
+        compiled = _compiled(directory, manifest, DETECTOR_EDGETPU_NAME)
+        detector = Detector(opener(directory / DETECTOR_NAME, compiled), manifest.detector)
+    bundle = Bundle(directory, manifest, detector, embedder, means, model.backend)
+    run_self_test(bundle)
+    return bundle
+
+
+def run_self_test(bundle: Bundle) -> float:
+    """Ask a bundle's models its golden questions; return the lowest cosine of its embeddings.
+
+    Raises SelfTestError when a model answers differently from the trainer's machine.
+    """
+    path = bundle.directory / SELFTEST_NAME
+    test = load_self_test(path)
+    lowest = check_embedder(test, bundle.embedder, bundle.manifest.self_test.cosine_floor, path)
+    if bundle.detector is not None:
+        check_detector(test, bundle.detector, path)
+    return lowest
+
+
+def has_compiled(manifest: Manifest) -> bool:
+    """Say whether a bundle has models compiled for a Coral Edge TPU."""
+    return any(name in manifest.files for name in COMPILED)
+
+
+def _here(threads: int) -> Opener:
+    def opener(path: Path, compiled: Path | None = None, *, many: bool = False) -> Model:
+        return open_model(path, threads)
+
+    return opener
+
+
+def _compiled(directory: Path, manifest: Manifest, name: str) -> Path | None:
+    return directory / name if name in manifest.files else None
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -145,40 +186,3 @@ def check_means(means: ClassMeans, manifest: Manifest, where: Path) -> None:
         )
     if not means.animals:
         raise BundleError(f"{where}: holds no animals")
-
-
-def save_self_test(crops: NDArray[np.uint8], embeddings: Floats, path: Path) -> None:
-    """Write golden crops (K, S, S, 3) and the embeddings (K, D) the trainer's machine gave."""
-    np.savez_compressed(path, crops=crops, embeddings=embeddings.astype(np.float32))
-
-
-def run_self_test(path: Path, embedder: Embedder, cosine_floor: float) -> float:
-    """Return the lowest cosine between this device's golden embeddings and the trainer's.
-
-    Raises BundleError when it is below the floor: runtimes exist whose int8 answers are wrong on
-    some processors, and such a device would name animals at random.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            crops, golden = archive["crops"], archive["embeddings"]
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{path}: not a self-test file: {error}") from error
-    size, dimension = embedder.size, embedder.dimension
-    if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (size, size, 3):
-        raise BundleError(
-            f"{path}: crops are {crops.dtype} {crops.shape}, expected uint8 (K, {size}, {size}, 3)"
-        )
-    if not len(crops) or golden.shape != (len(crops), dimension):
-        raise BundleError(
-            f"{path}: embeddings are {golden.shape}, expected ({len(crops)}, {dimension})"
-        )
-    if not np.allclose(np.linalg.norm(golden, axis=1), 1, atol=1e-3):
-        raise BundleError(f"{path}: the golden embeddings are not unit vectors; export it again")
-    lowest = float(np.sum(embedder.embed(crops) * golden, axis=1).min())
-    # A NaN must fail too, so the question is not whether it is below.
-    if not lowest >= cosine_floor:
-        raise BundleError(
-            f"{path}: this device's embeddings are at cosine {lowest:.3f} to the trainer's, at "
-            f"least {cosine_floor:g} is wanted; its TFLite runtime answers wrongly here"
-        )
-    return lowest

@@ -39,7 +39,9 @@ class DetectorSpec(_Strict, frozen=True):
     """How to feed the detector and read it.
 
     input_shape: (1, height, width, 3). real value of a pixel = pixel * pixel_scale + pixel_offset.
-    outputs: tensor name for each of the roles boxes, scores, classes, count.
+    outputs: tensor name for each of the roles boxes, scores, classes, count. nms_iou: of the
+    post-process in the model. soft_nms: sigma of what devices do after it (see
+    `edge.vision.doubles.soften`), None for nothing.
     """
 
     input_shape: tuple[Positive, Positive, Positive, Positive]
@@ -54,6 +56,7 @@ class DetectorSpec(_Strict, frozen=True):
     score_threshold: Fraction
     top_k: Positive
     nms_iou: Fraction
+    soft_nms: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
     def __post_init__(self) -> None:
         if set(self.outputs) != {"boxes", "scores", "classes", "count"}:

@@ -6,6 +6,7 @@ import numpy as np
 
 from edge.errors import BundleError
 from edge.release.manifest import DetectorSpec
+from edge.vision.doubles import soften
 from edge.vision.geometry import clip_boxes, letterbox
 from edge.vision.runtime import Model, quantisation_table
 from edge.vision.types import Detections, Image
@@ -60,4 +61,9 @@ class Detector:
         boxes = clip_boxes(box.to_source(boxes), image.shape[1], image.shape[0])
         solid = np.flatnonzero((boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf) >= 1)
         classes = roles["classes"].reshape(-1)[keep].astype(np.int32)
-        return Detections(boxes[solid], scores[keep][solid], classes[solid])
+        found = Detections(boxes[solid], scores[keep][solid], classes[solid])
+        if self._spec.soft_nms is None:
+            return found
+        found = soften(found, self._spec.soft_nms)
+        sure = found.scores >= limit
+        return Detections(found.boxes[sure], found.scores[sure], found.classes[sure])

@@ -25,3 +25,24 @@ def without_doubles(found: Detections, most_iou: float, most_covered: float) -> 
         if not clash[row, kept].any():
             kept.append(row)
     return Detections(found.boxes[kept], found.scores[kept], found.classes[kept])
+
+
+def soften(found: Detections, sigma: float) -> Detections:
+    """Return the detections (N,) with lower scores the more better ones overlap them; best first.
+
+    Gaussian Soft-NMS (Bodla et al. 2017): the best box stays as it is, the others' scores are
+    multiplied by exp(-IoU^2 / sigma), the best of them stays as it is now, and so on. Of two boxes
+    around one animal the second falls below the threshold; of two animals that lie against each
+    other both are sure enough to stay.
+    """
+    overlaps = iou_matrix(found.boxes, found.boxes).astype(np.float64)
+    scores = found.scores.astype(np.float64)
+    order: list[int] = []
+    left = np.ones(len(found), bool)
+    for _ in range(len(found)):
+        best = int(np.argmax(np.where(left, scores, -1.0)))
+        left[best] = False
+        order.append(best)
+        scores[left] *= np.exp(-(overlaps[best, left] ** 2) / sigma)
+    rows = np.array(order, np.int64)
+    return Detections(found.boxes[rows], scores[rows].astype(np.float32), found.classes[rows])

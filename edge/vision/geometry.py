@@ -100,10 +100,11 @@ def letterbox(
     return target, Letterbox(inner_width / source_width, inner_height / source_height, left, top)
 
 
-def cut_crop(image: Image, box: Floats, size: int, colour: Colour = (114, 114, 114)) -> Image:
-    """Return the pixels of `box` (4,) letterboxed to (size, size, 3).
+def crop_pixels(image: Image, box: Floats) -> Image:
+    """Return the pixels of `box` (4,) in a frame (H, W, 3), as a view.
 
-    The box is cut to the frame first and is at least one pixel wide and high.
+    The box is cut to the frame, its sides fall on whole pixels outwards, and it is at least one
+    pixel wide and high.
     """
     height, width = image.shape[:2]
     x1, y1 = (
@@ -111,4 +112,9 @@ def cut_crop(image: Image, box: Floats, size: int, colour: Colour = (114, 114, 1
     )
     x2 = int(np.clip(np.ceil(box[2]), x1 + 1, width))
     y2 = int(np.clip(np.ceil(box[3]), y1 + 1, height))
-    return letterbox(image[y1:y2, x1:x2], (size, size), colour)[0]
+    return image[y1:y2, x1:x2]
+
+
+def cut_crop(image: Image, box: Floats, size: int, colour: Colour = (114, 114, 114)) -> Image:
+    """Return the pixels of `box` (4,) letterboxed to (size, size, 3); see `crop_pixels`."""
+    return letterbox(crop_pixels(image, box), (size, size), colour)[0]

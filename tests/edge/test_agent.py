@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import edge.agent
@@ -405,3 +406,17 @@ def test_the_settings_reach_the_pipeline() -> None:
     evidence = options.evidence
     assert (evidence.min_votes, evidence.min_share, evidence.unknown_after_s) == (7, 0.9, 2.5)
     assert options.embedding.max_crops == 3
+
+
+@slow
+def test_another_tracker_can_be_chosen_by_name(
+    short_clip: Path, tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    results: list[FrameResult] = []
+    config = msgspec.structs.replace(
+        settings(tmp_path / "state", mosquitto.url, [("pen", short_clip)]), tracker="nearest-box"
+    )
+    Agent(config, observers=[lambda frame, result: results.append(result)]).run()
+    # It reports what it finds at once, and nothing votes.
+    assert results[0].tracks
+    assert all(track.animal and not track.votes for track in results[0].tracks)

@@ -195,3 +195,10 @@ def test_the_state_folder_is_the_user_s_own(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     config = check_config({**MINIMAL, "device": "barn-7"}, "test")
     assert config.state_folder() == tmp_path / "earmark" / "barn-7"
+
+
+def test_a_tracker_is_one_of_four(tmp_path: Path) -> None:
+    text = "bundle: b\ncameras: [{name: pen-1, source: pen.mp4}]\ntracker: "
+    assert load_config(write(tmp_path / "a.yaml", text + "window-mean")).tracker == "window-mean"
+    with pytest.raises(UsageError, match="tracker: invalid enum value 'sort'"):
+        load_config(write(tmp_path / "b.yaml", text + "sort"))

@@ -203,6 +203,41 @@ def test_two_tracks_are_never_the_same_animal() -> None:
     assert len(holders) == 1
 
 
+def test_who_is_sure_of_its_name_makes_the_one_that_looks_alike_sure() -> None:
+    # The second looks like b in two crops of three and like c in the third; b is elsewhere.
+    alone, beside = Run(), Run()
+    for frame in range(60):
+        looks = "c" if frame // 6 % 3 == 2 else "b"
+        alone.show(((looks, 250, 80),))
+        beside.show(((looks, 250, 80), ("b", 80, 180)))
+    assert names(alone.results[-1]) == {1: "b"}
+    placed = {round(float(t.box[0])): t.animal for t in beside.results[-1].tracks}
+    assert placed == {230: "c", 60: "b"}
+
+
+def test_rivals_for_a_name_are_looked_at_until_it_is_decided() -> None:
+    run = Run()
+    run.show((("a", 80, 80), ("a", 250, 80)), 36)
+    before = sum(run.eye.embedded)
+    run.show((("a", 80, 80), ("a", 250, 80)), 36)
+    # Both rest, and one has the name; yet both are looked at every other frame, for 36 frames.
+    assert sum(run.eye.embedded) - before == 2 * 36 // 2
+
+
+def test_a_name_is_not_lost_to_a_rival_in_the_blink_of_an_eye() -> None:
+    run = Run()
+    run.show((("a", 80, 80), ("a", 250, 80)), 30)
+    held = {n: name for n, name in names(run.results[-1]).items() if name == "a"}
+    assert len(held) == 1
+    first, second = (("a", 80, 80),), (("a", 250, 80),)
+    missing = second if 1 in held else first
+    result = run.show(missing, round(0.8 * FPS))
+    assert {n: name for n, name in names(result).items() if name == "a"} == held
+    # Who is away for longer has only half a claim.
+    result = run.show(missing, round(1.0 * FPS))
+    assert {n for n, name in names(result).items() if name == "a"} == {1, 2} - held.keys()
+
+
 def test_a_crop_with_two_animals_in_it_is_no_evidence_but_moves_its_track() -> None:
     run = Run()
     for step in range(24):

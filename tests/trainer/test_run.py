@@ -13,6 +13,7 @@ import pytest
 
 from edge.errors import UsageError
 from edge.release.bundle import load_bundle
+from edge.release.selftest import load_self_test
 from trainer.cli import main
 from trainer.data.herd import HerdOptions, simulate
 from trainer.progress import Report, silent
@@ -65,6 +66,10 @@ def test_the_bundle_is_one_that_a_device_takes(result: Path) -> None:
     assert bundle.manifest.training.seed == 3
     assert bundle.manifest.training.recipe["name"] == "tiny"
     assert set(bundle.manifest.training.metrics) == {"test"}
+    frames = load_self_test(result / "bundle" / "selftest.npz").frames
+    assert frames is not None
+    assert bundle.manifest.detector is not None
+    assert frames.images.shape == (2, *bundle.manifest.detector.input_shape[1:])
 
 
 @pytest.mark.slow
@@ -227,8 +232,14 @@ def test_a_detector_alone_makes_no_bundle_but_goes_into_one(
     [
         ["detector.backbone=resnet50", "detector.alpha=1.0"],
         ["detector.class_loss=hard_negatives", "detector.box_loss=giou"],
+        [
+            "detector.class_loss=quality",
+            "detector.box_loss=giou",
+            "detector.freeze_through=block_2_project_BN",
+            "detector.refit_steps=2",
+        ],
     ],
-    ids=["retinanet", "fpnlite"],
+    ids=["retinanet", "fpnlite", "refit"],
 )
 def test_detectors_with_a_pyramid_go_the_same_way(tmp_path: Path, changes: list[str]) -> None:
     simulate(tmp_path / "herd", HerdOptions(animals=3, frames=4, seed=2, video=False), silent)
@@ -240,6 +251,9 @@ def test_detectors_with_a_pyramid_go_the_same_way(tmp_path: Path, changes: list[
     )
     assert metrics is not None
     assert set(metrics["detection"]) >= DETECTION
+    frozen = any(change.startswith("detector.freeze_through") for change in changes)
+    doubts = [text for text in metrics["detection"]["warnings"] if "never trained" in text]
+    assert len(doubts) == frozen
     # A level grows by one operator that the Edge TPU knows; UpSampling2D stays on the CPU.
     stay = {row["name"] for row in metrics["edge_tpu"]["detector"]["cpu_operators"]}
     assert not stay & {"RESHAPE", "TILE", "RESIZE_NEAREST_NEIGHBOR"}

@@ -88,7 +88,6 @@ def test_no_data_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_herds_test_can_be_by_cameras_of_its_own(tmp_path: Path) -> None:
     text = (
         "name: r\ndata: {herd: {animals: 2, other_pens: 0, unknown_animals: 2, frames: 1, "
@@ -107,6 +106,25 @@ def test_a_herds_test_can_be_by_cameras_of_its_own(tmp_path: Path) -> None:
     assert cameras(frames.test) == {"cam3"}
 
 
+@pytest.mark.slow
+def test_a_detector_can_be_chosen_on_cameras_that_it_did_not_learn_from(tmp_path: Path) -> None:
+    herd = "animals: 2, other_pens: 1, unknown_animals: 2, frames: 1, cameras: [1, 5]"
+    text = "name: r\ndata: {herd: {%s, held_out_cameras: [%s]}}\nembedder: null\ndetector: {}\n"
+    frames = load_data(recipe(tmp_path, text % (herd, "5")), None, tmp_path / "w", silent).frames
+    assert frames is not None
+
+    def cameras(part: FrameSet) -> set[str]:
+        return {path.parent.name.split("-")[0] for path in part.paths}
+
+    assert cameras(frames.fit) == {"cam1"}
+    assert cameras(frames.held_out) == {"cam5"}
+    assert len(frames.fit) == len(frames.held_out)
+    for wrong in ("1, 5", "2"):
+        with pytest.raises(UsageError, match="held_out_cameras must be some of cameras, not all"):
+            recipe(tmp_path, text % (herd, wrong))
+
+
+@pytest.mark.slow
 def test_a_herd_by_purpose(tmp_path: Path) -> None:
     loaded = load_data(recipe(tmp_path, HERD), None, tmp_path / "work", silent)
     herd, frames = loaded.crops, loaded.frames

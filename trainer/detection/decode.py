@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.vision.doubles import soften
 from edge.vision.geometry import iou_matrix
 from edge.vision.types import Detections, Floats
 from trainer.detection.assign import decode
@@ -36,11 +37,13 @@ def select_detections(
     score_threshold: float,
     nms_iou: float,
     top_k: int,
+    soft_nms: float | None = None,
 ) -> Detections:
-    """Return the detections of one frame, boxes in pixels of the letterboxed frame.
+    """Return the detections of one frame, best first, boxes in pixels of the letterboxed frame.
 
     encodings: (N, 4). scores: (N, C). anchors: (N, 4) cy cx h w. Each anchor stands for its best
     class; a box that overlaps a better one by more than `nms_iou` goes, whatever its class.
+    soft_nms: sigma of what devices do then, see `edge.vision.doubles.soften`.
     """
     best = scores.max(axis=1)
     rows = np.flatnonzero(best >= score_threshold)
@@ -48,11 +51,16 @@ def select_detections(
     boxes = decode(encodings[rows], anchors[rows])
     chosen = suppress(boxes, nms_iou, top_k)
     kept = rows[chosen]
-    return Detections(
+    found = Detections(
         boxes[chosen],
         best[kept].astype(np.float32),
         scores[kept].argmax(axis=1).astype(np.int32),
     )
+    if soft_nms is None:
+        return found
+    found = soften(found, soft_nms)
+    sure = found.scores >= score_threshold
+    return Detections(found.boxes[sure], found.scores[sure], found.classes[sure])
 
 
 def suppress(boxes: Floats, nms_iou: float, top_k: int) -> NDArray[np.int64]:

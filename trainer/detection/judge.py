@@ -54,6 +54,7 @@ class Judge:
                 score_threshold=LOW_SCORE,
                 nms_iou=self._options.nms_iou,
                 top_k=self._options.top_k,
+                soft_nms=self._options.soft_nms,
             )
             for frame in zip(encodings, scores, strict=True)
         ]

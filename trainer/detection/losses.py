@@ -62,13 +62,35 @@ def giou_loss(predicted: Any, truth: Any, anchors: Any, mask: Any) -> Any:
     anchors: (N, 4) cy cx h w. mask: (..., N), 1 where an anchor has a box.
     """
     one, other = _decoded(predicted, anchors), _decoded(truth, anchors)
-    low, high = tf.maximum(one[0], other[0]), tf.minimum(one[1], other[1])
-    shared = tf.reduce_prod(tf.nn.relu(high - low), axis=-1)
-    areas = [tf.reduce_prod(box[1] - box[0], axis=-1) for box in (one, other)]
-    union = areas[0] + areas[1] - shared
+    shared, union = _shared_and_union(one, other)
     hull = tf.reduce_prod(tf.maximum(one[1], other[1]) - tf.minimum(one[0], other[0]), axis=-1)
     giou = tf.math.divide_no_nan(shared, union) - tf.math.divide_no_nan(hull - union, hull)
     return tf.reduce_sum((1 - giou) * mask)
+
+
+def box_iou(predicted: Any, truth: Any, anchors: Any) -> Any:
+    """Return the IoU (..., N) of the boxes that encodings (..., N, 4) of `anchors` stand for."""
+    shared, union = _shared_and_union(_decoded(predicted, anchors), _decoded(truth, anchors))
+    return tf.math.divide_no_nan(shared, union)
+
+
+def quality_focal_loss(logits: Any, truth: Any, quality: Any) -> Any:
+    """Return the sum of quality focal losses (Li et al., "Generalized Focal Loss", 2020).
+
+    logits: (..., N, C). truth: (..., N, C), 0 or 1. quality: (..., N), how well the anchor's box
+    fits, 0 to 1, is what its score shall be: of two finds of an animal the one that fits better
+    then comes first. Each counts |quality - p|^2 times its cross-entropy.
+    """
+    target = truth * quality[..., None]
+    cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=target, logits=logits)
+    return tf.reduce_sum(tf.square(target - tf.sigmoid(logits)) * cross_entropy)
+
+
+def _shared_and_union(one: tuple[Any, Any], other: tuple[Any, Any]) -> tuple[Any, Any]:
+    low, high = tf.maximum(one[0], other[0]), tf.minimum(one[1], other[1])
+    shared = tf.reduce_prod(tf.nn.relu(high - low), axis=-1)
+    areas = [tf.reduce_prod(box[1] - box[0], axis=-1) for box in (one, other)]
+    return shared, areas[0] + areas[1] - shared
 
 
 def _decoded(encodings: Any, anchors: Any) -> tuple[Any, Any]:

@@ -99,15 +99,6 @@ def set_batchnorm(model: keras.Model, *, frozen: bool, momentum: float = 0.9) ->
             layer.momentum = momentum
 
 
-def freeze_stages(model: keras.Model, stages: int) -> None:
-    """Keep the weights of the backbone's layers up to a stride of 2^stages."""
-    least = math.ceil(model.input.shape[1] / 2**stages)
-    for layer in model.layers:
-        shape = layer.output.shape
-        if not layer.name.startswith("head_") and len(shape) == 4 and shape[1] >= least:
-            layer.trainable = False
-
-
 def _rectangular(backbone: Backbone, input_size: tuple[int, int]) -> Backbone:
     """Return the registry's backbone, built for an input that need not be square."""
 

@@ -13,13 +13,13 @@ from trainer.detection.backbones import DetectorBackbone, find_detector_backbone
 from trainer.embedding.backbones import Weights
 
 BoxLoss = Literal["smooth_l1", "giou"]
-ClassLoss = Literal["focal", "hard_negatives"]
+ClassLoss = Literal["focal", "quality", "hard_negatives"]
 BOX_LOSSES: tuple[BoxLoss, ...] = ("smooth_l1", "giou")
 # Measured on 105 photographs, ImageNet's MobileNetV2, BatchNorms frozen: AP50 0.77 after 150 steps
 # at 3e-4; 0.08 after 450 at 2e-3.
 _PRETRAINED_RATE = 4e-4
 _SCRATCH_RATE = 3e-3
-CLASS_LOSSES: tuple[ClassLoss, ...] = ("focal", "hard_negatives")
+CLASS_LOSSES: tuple[ClassLoss, ...] = ("focal", "quality", "hard_negatives")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +35,24 @@ class DetectorOptions:
     heads that all levels share. SSDLite is the default; FPNLite is mobilenet_v2 with pyramid 128
     and tower 4; RetinaNet, the 2021 article's detector, is resnet50 with pyramid 256 and tower 4.
 
-    frozen_stages: of the backbone: its layers up to a stride of 2^n keep their weights, 0 for
-    none; they know edges and textures, and learning them again takes a third of the time.
-    freeze_batchnorm: of the backbone; None for yes with pretrained weights, no from scratch.
-    match_iou: from which overlap on an anchor answers for a box. class_loss: focal, or
-    hard_negatives: cross-entropy of the positives and of the three times as many worst
+    freeze_through: layers of the backbone up to this one keep their weights; the first know edges
+    and textures, and learning them again takes a third of the time. freeze_batchnorm: of the
+    backbone; None for yes with pretrained weights, no from scratch. match_iou: from which overlap
+    on an anchor answers for a box. class_loss: focal; quality: focal, a score says how well its
+    box fits; hard_negatives: cross-entropy of the positives and of the three times as many worst
     negatives. box_loss: smooth_l1 or giou, times box_weight. learning_rate: the peak; it warms
-    up, then falls as a cosine; None for 4e-4 with pretrained weights, which forget what they
-    know at more, and 3e-3 from scratch. backbone_rate: times it, the rate of the backbone.
-    weight_decay: decoupled (AdamW). average: decay of the weights' running average, which is
-    what is validated and kept; 0 for none. evaluate_every: steps between validations and
-    checkpoints. patience: validations in a row without a better one before training stops
-    early, 0 for never. refit_steps: so many more on all frames, those of validation too, once
-    these have chosen the step and the threshold.
-    detail: how many times the input's sides the frames are kept at in memory, so that what
-    augmentation grows is sharp; it takes the square of it in memory.
+    up, then falls as a cosine; None for 4e-4 with pretrained weights, which forget what they know
+    at more, and 3e-3 from scratch. backbone_rate: times it, the rate of the backbone.
+    weight_decay: decoupled (AdamW). average: decay of the weights' running average, which is what
+    is validated and kept; 0 for none. evaluate_every: steps between validations and checkpoints.
+    patience: validations in a row without a better one before training stops early, 0 for never.
+    refit_steps: so many more on all frames, those of validation too, once these have chosen the
+    step and the threshold. detail: how many times the input's sides the frames are kept at in
+    memory, so that what augmentation grows is sharp; it takes the square of it in memory.
 
     score_threshold: None for the one with the best F1 on the validation frames. nms_iou, top_k: of
-    the post-process in the model.
+    the post-process in the model. soft_nms: sigma of the Soft-NMS that devices do then, which tells
+    two boxes of one animal from two animals that lie against each other; None for none.
     """
 
     input_size: tuple[int, int] = (320, 320)
@@ -64,7 +64,7 @@ class DetectorOptions:
     anchors_per_cell: int = 6
     pyramid: int = 0
     tower: int = 0
-    frozen_stages: int = 0
+    freeze_through: str | None = None
     freeze_batchnorm: bool | None = None
     steps: int = 1000
     batch_size: int = 16
@@ -84,6 +84,7 @@ class DetectorOptions:
     letterbox_colour: Colour = (114, 114, 114)
     score_threshold: float | None = None
     nms_iou: float = 0.6
+    soft_nms: float | None = 0.5
     top_k: int = 50
     augmentation: FrameAugmentation = field(default_factory=FrameAugmentation)
     seed: int = 0
@@ -96,17 +97,18 @@ class DetectorOptions:
     @property
     def batchnorm_frozen(self) -> bool:
         """Whether the backbone's BatchNorms keep their statistics and scales."""
-        return self._pretrained if self.freeze_batchnorm is None else self.freeze_batchnorm
+        return self.pretrained if self.freeze_batchnorm is None else self.freeze_batchnorm
 
     @property
     def peak_rate(self) -> float:
         """The highest learning rate."""
         if self.learning_rate is None:
-            return _PRETRAINED_RATE if self._pretrained else _SCRATCH_RATE
+            return _PRETRAINED_RATE if self.pretrained else _SCRATCH_RATE
         return self.learning_rate
 
     @property
-    def _pretrained(self) -> bool:
+    def pretrained(self) -> bool:
+        """Whether training starts from anything but chance."""
         return self.weights is not None or self.start is not None
 
 
@@ -144,13 +146,14 @@ def check_options(options: DetectorOptions) -> None:
         "weight_decay",
         "box_weight",
         "seed",
-        "frozen_stages",
     ):
         if not getattr(options, name) >= 0:
             raise UsageError(f"{name} must not be negative: {getattr(options, name)}")
     for name in ("match_iou", "nms_iou"):
         if not 0 < getattr(options, name) < 1:
             raise UsageError(f"{name} must lie between 0 and 1, not {getattr(options, name)}")
+    if options.soft_nms is not None and not options.soft_nms > 0:
+        raise UsageError(f"soft_nms must be more than 0, or null, not {options.soft_nms}")
     if not 0 <= options.average < 1:
         raise UsageError(f"average must be from 0 to below 1, not {options.average}")
     threshold = options.score_threshold

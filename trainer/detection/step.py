@@ -13,10 +13,18 @@ from numpy.typing import NDArray
 from edge.vision.types import Floats
 from trainer.detection.anchors import AnchorShapes
 from trainer.detection.feed import Batch
-from trainer.detection.losses import focal_loss, giou_loss, hard_negative_loss, smooth_l1
-from trainer.detection.model import build_detector, freeze_stages, set_batchnorm
+from trainer.detection.losses import (
+    box_iou,
+    focal_loss,
+    giou_loss,
+    hard_negative_loss,
+    quality_focal_loss,
+    smooth_l1,
+)
+from trainer.detection.model import build_detector, set_batchnorm
 from trainer.detection.options import DetectorOptions
 from trainer.detection.weights import start_from
+from trainer.embedding.backbones import freeze_through
 
 _CLIP_NORM = 10.0
 _WARM_UP = 100
@@ -50,8 +58,8 @@ class TrainingStep:
         self.averaged = keras.models.clone_model(self.model)
         self.averaged.set_weights(self.model.get_weights())
         set_batchnorm(self.model, frozen=options.batchnorm_frozen)
-        if options.frozen_stages:
-            freeze_stages(self.model, options.frozen_stages)
+        if options.freeze_through is not None:
+            freeze_through(self.model, options.freeze_through)
         self._parts = self._make_parts()
         self._compiled = tf.function(
             self._learn,
@@ -137,8 +145,7 @@ class TrainingStep:
         positives = tf.maximum(tf.reduce_sum(mask), 1.0)
         with tf.GradientTape() as tape:
             boxes, logits = self.model(real, training=True)
-            named = focal_loss if options.class_loss == "focal" else hard_negative_loss
-            class_loss = named(logits, truth) / positives
+            class_loss = self._class_loss(logits, truth, boxes, encodings) / positives
             if options.box_loss == "giou":
                 box_loss = giou_loss(boxes, encodings, self._anchors, mask) / positives
             else:
@@ -150,6 +157,13 @@ class TrainingStep:
         for mean, now in zip(self.averaged.weights, self.model.weights, strict=True):
             mean.value.assign_sub((1 - decay) * (mean.value - now.value))
         return tf.stack([loss, class_loss, box_loss])
+
+    def _class_loss(self, logits: Any, truth: Any, boxes: Any, encodings: Any) -> Any:
+        kind = self._options.class_loss
+        if kind == "quality":
+            quality = tf.stop_gradient(box_iou(boxes, encodings, self._anchors))
+            return quality_focal_loss(logits, truth, quality)
+        return (focal_loss if kind == "focal" else hard_negative_loss)(logits, truth)
 
     def _state_variables(self) -> list[Any]:
         keras_variables = [

@@ -173,6 +173,7 @@ def refit(
         steps=options.refit_steps,
         learning_rate=_REFIT_RATE * options.peak_rate,
         score_threshold=trained.score_threshold,
+        augmentation=replace(options.augmentation, mosaic=0.0),
         refit_steps=0,
     )
     final = train_detector(

@@ -146,6 +146,17 @@ def build_features(
     return keras.Model(network.input, output, name=backbone.name)
 
 
+def freeze_through(model: keras.Model, last: str) -> None:
+    """Keep the layers from the input up to and including `last` as they are.
+
+    Raises UsageError when the network has no such layer.
+    """
+    if last not in {layer.name for layer in model.layers}:
+        raise UsageError(f"freeze_through names no layer of the backbone: {last!r}")
+    for layer in keras.Model(model.inputs, model.get_layer(last).output).layers:
+        layer.trainable = False
+
+
 def describe_weights(weights: Weights) -> str:
     """Say in a few words where training started from, for logs and reports."""
     if weights is None:

@@ -78,18 +78,6 @@ def build_embedder(
     return keras.Model(features.input, UnitLength(name=EMBEDDING)(outputs), name="embedder")
 
 
-def freeze_through(model: keras.Model, last: str) -> None:
-    """Keep the layers from the input up to and including `last` as they are.
-
-    Raises UsageError when the network has no such layer.
-    """
-    names = [layer.name for layer in model.layers]
-    if last not in names:
-        raise UsageError(f"freeze_through names no layer of the backbone: {last!r}")
-    for layer in model.layers[: names.index(last) + 1]:
-        layer.trainable = False
-
-
 def set_batchnorm(
     model: keras.Model, *, frozen: bool, momentum: float = 0.9, synchronised: bool = False
 ) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from trainer.embedding.backbones import find_backbone
+from trainer.embedding.backbones import find_backbone, freeze_through
 from trainer.embedding.feed import Batch
 from trainer.embedding.losses import TRIPLET_LOSSES, cosine_softmax, softmax
-from trainer.embedding.model import EMBEDDING, build_embedder, freeze_through, set_batchnorm
+from trainer.embedding.model import EMBEDDING, build_embedder, set_batchnorm
 from trainer.embedding.options import TAP, EmbedderOptions
 from trainer.strategy import dtype_policy, resolve_precision
 

@@ -75,6 +75,7 @@ def export_detector(
         score_threshold=trained.score_threshold,
         top_k=options.top_k,
         nms_iou=options.nms_iou,
+        soft_nms=options.soft_nms,
     )
 
 

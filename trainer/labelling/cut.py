@@ -11,14 +11,14 @@ import numpy as np
 
 from edge.errors import DataError, UsageError
 from edge.messaging.topics import check_animals
-from edge.vision.geometry import box_areas, clip_boxes
+from edge.vision.geometry import box_areas, clip_boxes, crop_pixels
 from edge.vision.quality import CropGates, covered_fractions
 from edge.vision.types import Floats, Image
 from trainer.data.annotations.raw import RawFrames
 from trainer.data.annotations.validate import strict
 from trainer.data.crops import by_time, load_image, session_of
 from trainer.data.frames import FrameSet
-from trainer.labelling.files import crop_name, crop_pixels, encode
+from trainer.labelling.files import crop_name, encode
 from trainer.labelling.jitter import MOST_JITTER, USUAL_JITTER, jittered
 from trainer.progress import Report, silent
 

@@ -10,27 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from edge.errors import DataError
-from edge.vision.types import Floats, Image
+from edge.vision.types import Image
 from trainer.pictures import jpeg
 
 _QUALITY = 94
 # What else is in a name would need care on some system, or in a page.
 _UNSAFE = re.compile(r"[^\w.+-]+")
-
-
-def crop_pixels(image: Image, box: Floats) -> Image:
-    """Return the pixels of `box` (4,) in a frame (H, W, 3), as a view.
-
-    The same pixels as `edge.vision.geometry.cut_crop` scales: the box is cut to the frame, its
-    sides fall on whole pixels outwards, and it is at least one pixel wide and high.
-    """
-    height, width = image.shape[:2]
-    x1, y1 = (
-        int(np.clip(np.floor(v), 0, n - 1)) for v, n in zip(box[:2], (width, height), strict=True)
-    )
-    x2 = int(np.clip(np.ceil(box[2]), x1 + 1, width))
-    y2 = int(np.clip(np.ceil(box[3]), y1 + 1, height))
-    return image[y1:y2, x1:x2]
 
 
 def encode(crop: Image) -> bytes:

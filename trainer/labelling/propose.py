@@ -12,10 +12,11 @@ import msgspec
 
 from edge.errors import UsageError
 from edge.pipeline import FrameDetector
+from edge.vision.geometry import crop_pixels
 from edge.vision.quality import CropGates, assess
 from edge.vision.types import Floats, Frame
 from trainer.labelling.choose import Candidates, choose, judged
-from trainer.labelling.files import crop_name, crop_pixels
+from trainer.labelling.files import crop_name
 from trainer.labelling.follow import Follower, FollowOptions, Seen
 from trainer.labelling.places import Place
 from trainer.labelling.tracklets import TRACKLETS_FOLDER, ProposedCrop, Tracklet

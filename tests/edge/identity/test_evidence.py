@@ -253,3 +253,45 @@ def test_a_younger_tracks_evidence_is_continued() -> None:
     assert old.votes[0].embedding[1] == 0
     assert old.votes[-1].embedding[1] > 0
     assert old.label == A
+
+
+def test_few_votes_claim_less_than_many() -> None:
+    few, many = evidence(A, A, A), evidence(*[A] * 10)
+    # 3 of 3 and two doubted, 10 of 10 and two doubted.
+    assert few.claims(seen=True)[A] == pytest.approx(3 / 5)
+    assert many.claims(seen=True)[A] == pytest.approx(10 / 12)
+
+
+def test_a_first_name_needs_a_clear_lead_and_a_held_one_only_a_lead() -> None:
+    track = evidence(A, A, A)
+    track.place(np.array([0.20, 0.25], np.float32))
+    assert track.claims(seen=True) == {}
+    track.name = A
+    assert track.claims(seen=True)[A] > 0
+    track.place(np.array([0.25, 0.20], np.float32))
+    assert track.claims(seen=True) == {}
+    track.name = NOBODY
+    track.place(np.array([0.20, 0.31], np.float32))
+    assert track.claims(seen=True)[A] > 0
+
+
+def test_votes_for_an_animal_that_is_elsewhere_are_struck() -> None:
+    # 5 of 9 are for A; without those 3 of 4 are for B.
+    track = evidence(A, B, A, B, A, UNKNOWN, A, B, A)
+    track.place(np.array([0.1, 0.2], np.float32))
+    assert track.claims(seen=True, elsewhere=frozenset({A})).keys() == {B}
+    # A is the nearest, but not in question, so B has no next one.
+    assert track.standing(B, frozenset({A})) == (pytest.approx(0.2), np.inf)
+    assert track.standing(B) == (pytest.approx(0.2), pytest.approx(-0.1))
+    # With both elsewhere there is nobody left, and refusals go on counting.
+    assert track.claims(seen=True, elsewhere=frozenset({A, B})) == {}
+    doubtful = evidence(B, B, B, UNKNOWN, UNKNOWN, UNKNOWN, A, A)
+    assert doubtful.claims(seen=True, elsewhere=frozenset({A})) == {}
+
+
+def test_more_crops_are_wanted_while_another_claims_the_same_animal() -> None:
+    track = evidence(A, A, A)
+    track.settled = True
+    assert not track.open
+    track.rivalled = True
+    assert track.open

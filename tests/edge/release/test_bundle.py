@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ import pytest
 from edge.errors import BundleError
 from edge.files import sha256_file
 from edge.identity.means import load_means, save_means
-from edge.release.bundle import load_bundle, save_self_test
+from edge.release.bundle import SELFTEST_NAME, load_bundle
 from edge.release.manifest import content_id, decode_manifest, encode_manifest
+from edge.release.selftest import GoldenFrames, SelfTest, load_self_test, save_self_test
 
 DEMO = Path(__file__).parents[3] / "models" / "demo" / "bundle"
 
@@ -132,23 +134,42 @@ def test_means_of_another_embedder_are_refused(bundle: Path) -> None:
         load_bundle(bundle)
 
 
-def test_a_runtime_that_answers_wrongly_is_refused(bundle: Path) -> None:
-    with np.load(bundle / "selftest.npz") as archive:
-        crops, golden = archive["crops"], archive["embeddings"]
-    save_self_test(crops, np.roll(golden, 1, axis=1), bundle / "selftest.npz")
+def change_self_test(bundle: Path, change: Callable[[SelfTest], SelfTest]) -> None:
+    path = bundle / SELFTEST_NAME
+    save_self_test(change(load_self_test(path)), path)
     sign_again(bundle)
-    with pytest.raises(BundleError, match="answers wrongly"):
+
+
+def test_a_runtime_whose_embeddings_are_wrong_is_refused(bundle: Path) -> None:
+    change_self_test(bundle, lambda t: replace(t, embeddings=np.roll(t.embeddings, 1, axis=1)))
+    with pytest.raises(BundleError, match=r"embeddings are at cosine .* answers wrongly"):
         load_bundle(bundle)
+
+
+def test_a_runtime_whose_finds_are_wrong_is_refused(bundle: Path) -> None:
+    def elsewhere(frames: GoldenFrames | None) -> GoldenFrames:
+        assert frames is not None
+        return replace(frames, boxes=frames.boxes + 40)
+
+    change_self_test(bundle, lambda t: replace(t, frames=elsewhere(t.frames)))
+    with pytest.raises(BundleError, match=r"detector finds .* answers wrongly"):
+        load_bundle(bundle)
+
+
+def test_a_bundle_from_before_golden_frames_loads(bundle: Path) -> None:
+    change_self_test(bundle, lambda t: replace(t, frames=None))
+    assert load_bundle(bundle).detector is not None
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_self_test_without_numbers_is_no_pass(bundle: Path, value: float) -> None:
-    with np.load(bundle / "selftest.npz") as archive:
-        crops, golden = archive["crops"], archive["embeddings"].copy()
-    golden[0, 0] = value
-    save_self_test(crops, golden, bundle / "selftest.npz")
-    sign_again(bundle)
-    with pytest.raises(BundleError):
+    def spoil(test: SelfTest) -> SelfTest:
+        embeddings = test.embeddings.copy()
+        embeddings[0, 0] = value
+        return replace(test, embeddings=embeddings)
+
+    change_self_test(bundle, spoil)
+    with pytest.raises(BundleError, match="not unit vectors"):
         load_bundle(bundle)
 
 

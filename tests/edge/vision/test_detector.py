@@ -135,3 +135,17 @@ def test_a_manifest_that_does_not_fit_the_model_is_refused() -> None:
         Detector(model, spec(outputs={**NAMES, "boxes": "gone"}))  # type: ignore[arg-type]
     with pytest.raises(BundleError, match="the manifest says"):
         Detector(model, spec(input_shape=(1, 100, 100, 3)))  # type: ignore[arg-type]
+
+
+def test_soft_suppression_counts_one_animal_once_and_two_that_touch_twice() -> None:
+    # In pixels: 40..80; 48..88, IoU 2/3 with it; 88..128, which touches the second one.
+    boxes = [[0.1, 0.2, 0.5, 0.4], [0.1, 0.24, 0.5, 0.44], [0.1, 0.44, 0.5, 0.64]]
+    plain, soft = (
+        detector(boxes, [0.9, 0.8, 0.7], soft_nms=sigma).detect(image()) for sigma in (None, 0.5)
+    )
+    assert len(plain) == 3
+    assert soft.classes.tolist() == [0, 2]
+    assert soft.scores.tolist() == pytest.approx([0.9, 0.7])
+    # What fell is still there for those who ask for weak boxes.
+    weak = detector(boxes, [0.9, 0.8, 0.7], soft_nms=0.5).detect(image(), score_threshold=0.1)
+    assert weak.classes.tolist() == [0, 2, 1]

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
-from edge.vision.doubles import without_doubles
+from edge.vision.doubles import soften, without_doubles
 from edge.vision.types import Detections
 
 
@@ -46,3 +48,29 @@ def test_scores_and_classes_stay_with_their_boxes() -> None:
 def test_nothing_and_one_stay_as_they_are() -> None:
     assert len(without_doubles(Detections.empty(), 0.4, 0.75)) == 0
     assert kept(found((1, 2, 3, 4))) == [1.0]
+
+
+def test_scores_fall_by_how_much_better_boxes_overlap() -> None:
+    # .9 and .8 share half of both (IoU 1/3); .7 overlaps .8 only (IoU 3/17).
+    given = Detections(
+        np.array([(0, 0, 10, 10), (5, 0, 15, 10), (12, 0, 22, 10)], np.float32),
+        np.array([0.9, 0.8, 0.7], np.float32),
+        np.array([0, 1, 2], np.int32),
+    )
+    second = 0.8 * math.exp(-((1 / 3) ** 2) / 0.5)  # 0.641: below the third by now
+    third = 0.7
+    soft = soften(given, 0.5)
+    assert soft.classes.tolist() == [0, 2, 1]
+    second *= math.exp(-((3 / 17) ** 2) / 0.5)
+    np.testing.assert_allclose(soft.scores, [0.9, third, second], rtol=1e-5)
+    np.testing.assert_array_equal(soft.boxes, given.boxes[[0, 2, 1]])
+
+
+def test_of_one_box_twice_one_is_left_above_any_threshold() -> None:
+    given = Detections(
+        np.array([(0, 0, 10, 10)] * 2, np.float32),
+        np.array([0.9, 0.9], np.float32),
+        np.zeros(2, np.int32),
+    )
+    np.testing.assert_allclose(soften(given, 0.5).scores, [0.9, 0.9 * math.exp(-2)], rtol=1e-5)
+    assert len(soften(Detections.empty(), 0.5)) == 0

@@ -9,13 +9,14 @@ import pytest
 from edge.errors import BundleError
 from edge.release.manifest import EmbedderSpec
 from edge.vision.embedder import Embedder
-from edge.vision.runtime import TensorSpec
+from edge.vision.runtime import TensorSpec, one_by_one
 
 
 class FakeModel:
     """Gives the mean of each colour channel as the embedding."""
 
     path = Path("embedder.tflite")
+    backend = "fake"
 
     def __init__(self, shape: tuple[int, ...] = (1, 8, 8, 3), outputs: int = 1, dim: int = 3):
         self.input = TensorSpec("crop", 0, shape, np.dtype(np.int8), 1.0, -128)
@@ -28,6 +29,9 @@ class FakeModel:
         assert tensor.dtype == np.int8
         assert tensor.shape == self.input.shape
         return {"out:0": tensor.astype(np.float32).mean(axis=(1, 2)) + 128}
+
+    def invoke_many(self, tensors: np.ndarray) -> dict[str, np.ndarray]:
+        return one_by_one(self, tensors)
 
 
 def embedder(model: Any = None, **changes: Any) -> Embedder:

@@ -8,7 +8,7 @@ import pytest
 
 from edge.errors import BundleError, EarmarkError
 from edge.vision import runtime
-from edge.vision.runtime import Model, open_model, quantisation_table, runtime_name
+from edge.vision.runtime import LocalModel, open_model, quantisation_table, runtime_name
 
 
 def detail(name: str, dtype: type, scale: float = 0.0, zero_point: int = 0) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class Interpreter:
 
 def test_outputs_are_real_numbers_by_name() -> None:
     outputs = [detail("plain", np.float32), detail("small", np.int8, 0.5, 3)]
-    model = Model(Interpreter([detail("in", np.int8, 0.5, 3)], outputs), Path("m"), "cpu")
+    model = LocalModel(Interpreter([detail("in", np.int8, 0.5, 3)], outputs), Path("m"), "cpu")
     assert (model.input.name, model.input.shape, model.input.scale) == ("in", (1, 2), 0.5)
     results = model.invoke(np.array([[-128, 5]], np.int8))
     assert results["plain"].tolist() == [[-128, 5]]
@@ -59,7 +59,7 @@ def test_outputs_are_real_numbers_by_name() -> None:
 def test_a_model_with_two_inputs_is_refused() -> None:
     inputs = [detail("a", np.int8), detail("b", np.int8)]
     with pytest.raises(BundleError, match="one input, it has 2"):
-        Model(Interpreter(inputs, []), Path("m.tflite"), "cpu")
+        LocalModel(Interpreter(inputs, []), Path("m.tflite"), "cpu")
 
 
 def test_the_table_quantises_every_pixel_value() -> None:

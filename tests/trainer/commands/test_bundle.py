@@ -16,6 +16,7 @@ from edge.errors import BundleError, EarmarkError, UsageError
 from edge.files import sha256_file
 from edge.release.bundle import load_bundle
 from edge.release.manifest import Manifest
+from edge.release.selftest import load_self_test
 from trainer.cli import main
 
 DEMO = Path(__file__).parents[3] / "models" / "demo" / "bundle"
@@ -73,6 +74,15 @@ def test_a_device_takes_the_new_bundle(
     assert new.detector.score_threshold == 0.55
     assert (new.embedder, new.means, new.self_test) == (old.embedder, old.means, old.self_test)
     assert contents(out)["embedder.tflite"] == before["embedder.tflite"]
+    # The golden frames stay; what is to be found in them is for the new detector to say.
+    was, golden = (load_self_test(folder / "selftest.npz") for folder in (base, out))
+    assert was.frames is not None
+    assert golden.frames is not None
+    np.testing.assert_array_equal(golden.embeddings, was.embeddings)
+    np.testing.assert_array_equal(golden.frames.images, was.frames.images)
+    finds = loaded.detector.detect(was.frames.images[0], 0.4)
+    np.testing.assert_array_equal(golden.frames.of_frame(0)[0], finds.boxes)
+    assert len(finds) != len(was.frames.of_frame(0)[0])
     # The report speaks of the old detector; so do its figures.
     assert set(new.files) == {"detector.tflite", "embedder.tflite", "means.npz", "selftest.npz"}
     assert set(contents(out)) == {*new.files, "manifest.json"}

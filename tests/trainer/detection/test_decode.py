@@ -55,6 +55,16 @@ def test_the_better_of_two_boxes_in_one_place_stays_whatever_its_class() -> None
     assert (found.scores.dtype, found.classes.dtype) == (np.float32, np.int32)
 
 
+def test_scores_are_softened_as_devices_do_it() -> None:
+    scores = np.array([[0.7], [0.8], [0.6], [0.55]], np.float32)
+    found = select_detections(
+        ENCODINGS, scores, ANCHORS, score_threshold=0.3, nms_iou=0.9, top_k=10, soft_nms=0.5
+    )
+    np.testing.assert_allclose(found.boxes, [B, C, D], atol=1e-4)
+    expected = [0.8, 0.6, 0.55 * np.exp(-((20 / 180) ** 2) / 0.5)]
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-4)
+
+
 def test_boxes_that_overlap_less_than_the_limit_all_stay_best_first() -> None:
     scores = np.array([[0.25], [0.5], [0.75], [1.0]], np.float32)
     found = select_detections(

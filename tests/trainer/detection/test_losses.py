@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from trainer.detection.assign import encode
-from trainer.detection.losses import focal_loss, giou_loss, hard_negative_loss, smooth_l1
+from trainer.detection.losses import (
+    box_iou,
+    focal_loss,
+    giou_loss,
+    hard_negative_loss,
+    quality_focal_loss,
+    smooth_l1,
+)
 
 
 def test_focal_loss_by_hand() -> None:
@@ -30,6 +37,20 @@ def test_focal_loss_stays_finite_for_logits_without_doubt() -> None:
     logits = np.array([[80.0, -80.0]], np.float32)
     assert float(focal_loss(logits, np.array([[1.0, 0.0]], np.float32))) == pytest.approx(0)
     assert float(focal_loss(logits, np.array([[0.0, 1.0]], np.float32))) == pytest.approx(80.0)
+
+
+def test_quality_focal_loss_asks_for_the_fit_of_the_box() -> None:
+    truth = np.array([[[1.0], [0.0]]], np.float32)
+    quality = np.array([[0.8, 0.9]], np.float32)  # that of an anchor without an animal is no one's
+
+    def loss(first: float, second: float) -> float:
+        logits = np.log(np.array([[[first], [second]]]) / (1 - np.array([[[first], [second]]])))
+        return float(quality_focal_loss(logits.astype(np.float32), truth, quality))
+
+    by_hand = 0.3**2 * -(0.8 * math.log(0.5) + 0.2 * math.log(0.5)) + 0.1**2 * -math.log(0.9)
+    assert loss(0.5, 0.1) == pytest.approx(by_hand, rel=1e-4)
+    assert loss(0.8, 1e-6) == pytest.approx(0, abs=1e-6)
+    assert loss(0.95, 1e-6) > 0.01
 
 
 def test_smooth_l1_by_hand_counts_only_anchors_with_a_box() -> None:
@@ -56,6 +77,11 @@ def test_giou_by_hand(box: tuple[float, ...], giou: float) -> None:
     truth = encode(np.array([(0, 0, 10, 10), (9, 9, 99, 99)], np.float32), anchors)[None]
     loss = float(giou_loss(predicted, truth, anchors, np.array([[1.0, 0.0]], np.float32)))
     assert loss == pytest.approx(1 - giou, abs=1e-4)
+    low, high = np.maximum(box[:2], 0), np.minimum(box[2:], 10)
+    shared = float(np.prod(np.maximum(high - low, 0)))
+    union = 100 + (box[2] - box[0]) * (box[3] - box[1]) - shared
+    iou = np.asarray(box_iou(predicted, truth, anchors))[0, 0]
+    assert iou == pytest.approx(shared / union, abs=1e-4)
 
 
 def test_hard_negatives_against_a_loop() -> None:

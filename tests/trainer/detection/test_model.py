@@ -7,7 +7,8 @@ import pytest
 from edge.errors import UsageError
 from trainer.detection.anchors import AnchorShapes, lay_anchors
 from trainer.detection.decode import select_detections
-from trainer.detection.model import build_detector, feature_cells, freeze_stages, set_batchnorm
+from trainer.detection.model import build_detector, feature_cells, set_batchnorm
+from trainer.embedding.backbones import freeze_through
 
 
 def shapes_for(strides: tuple[int, ...], per_cell: int = 2) -> AnchorShapes:
@@ -61,14 +62,14 @@ def test_frozen_means_the_backbone_only() -> None:
     assert all(layer.trainable for layer in norms)
 
 
-def test_frozen_stages_are_those_of_the_finest_maps() -> None:
-    model = build_detector(shapes_for((8,)), 1, input_size=(64, 96), alpha=0.35)
-    freeze_stages(model, 2)
+def test_what_comes_before_a_layer_can_be_frozen_whatever_the_heads_look_at() -> None:
+    model = build_detector(shapes_for((8, 16)), 1, input_size=(64, 96), alpha=0.35)
+    freeze_through(model, "block_12_project_BN")
     learning = {layer.name for layer in model.layers if layer.trainable_weights}
-    assert not {"Conv1", "bn_Conv1", "block_1_depthwise", "block_2_project_BN"} & learning
-    assert {"block_3_depthwise", "block_4_expand", "head_boxes_8", "head_classes_8"} <= learning
-    # The next stage begins where rows and columns halve: what comes before learns nothing.
-    assert "block_3_expand" not in learning
+    assert not {"Conv1", "bn_Conv1", "block_6_expand", "block_12_project_BN"} & learning
+    assert {"block_13_expand", "head_boxes_8", "head_classes_8", "head_classes_16"} <= learning
+    with pytest.raises(UsageError, match="names no layer of the backbone: 'block_99'"):
+        freeze_through(model, "block_99")
 
 
 def test_detections_are_chosen_by_hand() -> None:

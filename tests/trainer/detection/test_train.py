@@ -86,7 +86,7 @@ def test_frames_that_cannot_be_trained_on_are_refused(frames: FrameSet) -> None:
         ({"top_k": 0}, "top_k must be 1 or more"),
         ({"anchors_per_cell": 0}, "anchors_per_cell must be 1 or more"),
         ({"box_loss": "l2"}, "no box loss 'l2'; choose one of smooth_l1, giou"),
-        ({"class_loss": "l2"}, "no class loss 'l2'; choose one of focal, hard_negatives"),
+        ({"class_loss": "l2"}, "no class loss 'l2'; choose one of focal, quality, hard_negatives"),
         ({"backbone": "vgg"}, "no detector backbone 'vgg'; choose one of mobilenet_v2, resnet50"),
         ({"average": 1.0}, "average must be from 0 to below 1, not 1.0"),
         ({"nms_iou": 0.0}, "nms_iou must lie between 0 and 1, not 0.0"),
@@ -218,7 +218,9 @@ def test_every_kind_of_detector_learns_a_step(frames: FrameSet, change: dict[str
 
 
 def test_a_backbone_may_learn_at_a_rate_of_its_own(frames: FrameSet) -> None:
-    few = replace(TINY, steps=2, evaluate_every=2, frozen_stages=2, average=0.0, detail=2)
+    few = replace(
+        TINY, steps=2, evaluate_every=2, freeze_through="block_2_project_BN", average=0.0, detail=2
+    )
     slow, even = (
         train_detector(frames, frames, replace(few, backbone_rate=rate), silent)
         for rate in (1e-9, 1.0)

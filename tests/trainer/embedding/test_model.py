@@ -12,12 +12,12 @@ from trainer.embedding.backbones import (
     build_features,
     describe_weights,
     find_backbone,
+    freeze_through,
 )
 from trainer.embedding.model import (
     NECK,
     UnitLength,
     build_embedder,
-    freeze_through,
     set_batchnorm,
 )
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import DataError
-from edge.vision.geometry import cut_crop, letterbox
+from edge.vision.geometry import crop_pixels, cut_crop, letterbox
 from trainer.data.crops import by_time, session_of
-from trainer.labelling.files import crop_name, crop_pixels, put, safe
+from trainer.labelling.files import crop_name, put, safe
 
 SIDE = st.floats(-40, 140, width=32)
 

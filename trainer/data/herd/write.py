@@ -31,8 +31,9 @@ def simulate(out: Path, options: HerdOptions, report: Report = silent) -> None:
     """Draw a herd's sessions into the new folder `out`, which appears whole or not at all.
 
     videos/<session>.mp4, frames/<session>/<index>.jpg, annotations.json (COCO, boxes with
-    animal_id, track_id, visibility), mot/<session>/{gt/gt.txt, seqinfo.ini} (MOTChallenge),
-    crops/<animal>/<session>_<frame>.jpg, herd.json. Raises UsageError and DataError as `Herd`.
+    animal_id, track_id, visibility), mot/<session>/{gt/gt.txt, gt/names.csv, seqinfo.ini}
+    (MOTChallenge, and a line `id,name` an animal), crops/<animal>/<session>_<frame>.jpg,
+    herd.json. Raises UsageError and DataError as `Herd`.
     """
     herd = Herd(options)
     plans = options.plans()
@@ -55,9 +56,17 @@ def simulate(out: Path, options: HerdOptions, report: Report = silent) -> None:
 
 
 def write_clip(
-    out_video: Path, out_truth: Path, herd: Herd, plan: SessionPlan, report: Report = silent
+    out_video: Path,
+    out_truth: Path,
+    herd: Herd,
+    plan: SessionPlan,
+    report: Report = silent,
+    *,
+    crf: int = 27,
 ) -> None:
     """Write one session as a video and its truth: whole-pixel boxes of every frame.
+
+    crf: of the video, lower is better (see `write_video`).
 
     The truth's `boxes` rows are frame, index into `animals`, x1, y1, x2, y2 (exclusive) and how
     many per cent of the animal can be seen. Raises as `Herd.render` and `write_video`.
@@ -76,7 +85,8 @@ def write_clip(
 
     temporary = out_video.with_name(f".{out_video.stem}.part.mp4")
     options = herd.options
-    write_video(temporary, _reported(images(), report, 0, plan.frames, plan.name), options.fps)
+    drawn = _reported(images(), report, 0, plan.frames, plan.name)
+    write_video(temporary, drawn, options.fps, crf=crf)
     truth = {
         "schema": 1,
         "video": out_video.name,
@@ -149,6 +159,7 @@ class _Session:
         self._folder, self._options, self._plan, self._coco = folder, options, plan, coco
         self._rng = np.random.default_rng([options.seed, 10, plan.seed, plan.camera])
         self._tracks: list[str] = []
+        self._names: dict[int, str] = {}
         (folder / "frames" / plan.name).mkdir(parents=True)
         (folder / "crops").mkdir(exist_ok=True)
 
@@ -162,6 +173,7 @@ class _Session:
             if frame.index % self._options.crop_step() == 0:
                 self._write_crops(frame)
             self._tracks.extend(_mot_lines(frame))
+            self._names.update(zip(map(int, frame.track_ids), frame.animals, strict=True))
             yield frame.image
 
     def finish(self) -> None:
@@ -170,6 +182,8 @@ class _Session:
         folder = self._folder / "mot" / plan.name
         (folder / "gt").mkdir(parents=True)
         (folder / "gt" / "gt.txt").write_text("".join(self._tracks))
+        names = "".join(f"{track},{animal}\n" for track, animal in sorted(self._names.items()))
+        (folder / "gt" / "names.csv").write_text(f"id,name\n{names}")
         (folder / "seqinfo.ini").write_text(
             f"[Sequence]\nname={plan.name}\nimDir=img1\nframeRate={options.fps:g}\n"
             f"seqLength={plan.frames}\nimWidth={options.width}\nimHeight={options.height}\n"

@@ -1,0 +1,76 @@
+"""Scenes to measure with: so many animals on a floor, and where they are."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.pipeline import FrameDetector
+from edge.vision.types import Detections, Floats, Image
+
+_FLOOR = (132, 120, 104)
+# Animals take so much of their cell, and wander so many pixels between two frames.
+_FILL = 0.8
+_WANDER_PX = 6.0
+
+
+class Scene:
+    """Animals, cut from crops, that shuffle about on a floor; frame n is always the same.
+
+    crops: uint8 (K, S, S, 3), of animals. size: height and width of the frames. count: animals.
+    """
+
+    def __init__(self, crops: NDArray[np.uint8], size: tuple[int, int], count: int) -> None:
+        height, width = size
+        rng = np.random.default_rng(count)
+        noise = rng.normal(0, 6, (*size, 1))
+        self._floor = np.clip(np.array(_FLOOR) + noise, 0, 255).astype(np.uint8)
+        columns = max(1, math.ceil(math.sqrt(count * width / height)))
+        rows = math.ceil(count / columns)
+        cell = min(width / columns, height / rows)
+        side = max(8, min(round(_FILL * cell), height, width))
+        places = np.array(
+            [((n % columns + 0.5) * width / columns, (n // columns + 0.5) * height / rows)
+             for n in range(count)]
+        ).reshape(-1, 2)  # fmt: skip
+        self._low = np.clip(places - side / 2, 0, np.array([width, height]) - side)
+        self._side = side
+        self._animals = [
+            cv2.resize(crops[n % len(crops)], (side, side), interpolation=cv2.INTER_AREA)
+            for n in range(count)
+        ]
+
+    def frame(self, number: int) -> tuple[Image, Floats]:
+        """Return frame `number` and the boxes (count, 4) of its animals."""
+        image = self._floor.copy()
+        height, width = image.shape[:2]
+        rng = np.random.default_rng((len(self._animals), number))
+        room = np.array([width, height]) - self._side
+        wander = rng.uniform(-_WANDER_PX, _WANDER_PX, self._low.shape)
+        corners = np.clip(np.round(self._low + wander), 0, room).astype(int)
+        for animal, (x, y) in zip(self._animals, corners, strict=True):
+            image[y : y + self._side, x : x + self._side] = animal
+        boxes = np.concatenate([corners, corners + self._side], axis=1).astype(np.float32)
+        return image, boxes
+
+
+class ScriptedDetector:
+    """Works as hard as a detector does, then says what the scene says: exactly so many animals."""
+
+    def __init__(self, detector: FrameDetector) -> None:
+        self._detector = detector
+        self.boxes = np.empty((0, 4), np.float32)
+
+    @property
+    def score_threshold(self) -> float:
+        """The score from which a box is an animal."""
+        return self._detector.score_threshold
+
+    def detect(self, image: Image, score_threshold: float | None = None) -> Detections:
+        """Return the scene's boxes, whatever the detector found."""
+        self._detector.detect(image, score_threshold)
+        count = len(self.boxes)
+        return Detections(self.boxes, np.full(count, 0.95, np.float32), np.zeros(count, np.int32))

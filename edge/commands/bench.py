@@ -1,0 +1,245 @@
+"""`earmark-edge bench`: what a frame costs on this device, and where its time goes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge.commands.options import Commands, add_verbose
+from edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from edge.bench import Measurement
+    from edge.bench.budgets import Budget
+
+_BUDGET_ANIMALS = 16
+_START_LIMIT_S = 120.0
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command to those of `earmark-edge`."""
+    bench = commands.add_parser("bench", help="measure what a frame costs on this device")
+    bench.add_argument("--bundle", type=Path, metavar="DIR", help="the demo's without one")
+    bench.add_argument(
+        "--source", metavar="VIDEO", help="for the time to the first name; the demo's clip"
+    )
+    bench.add_argument("--threads", type=_counts, default=(2,), metavar="N,…", help="2, or 1,2")
+    bench.add_argument("--animals", type=_counts, default=(1, 5, 10, 16, 25, 50), metavar="N,…")
+    bench.add_argument("--size", type=_size, default=(1080, 1920), metavar="WxH")
+    bench.add_argument("--frames", type=int, default=60, metavar="N", help="of each measurement")
+    bench.add_argument("--accelerator", default="auto", help="as in agent.yaml")
+    bench.add_argument(
+        "--budgets", action="store_true", help="hold the figures against a device's budgets"
+    )
+    bench.add_argument("--out", type=Path, metavar="DIR", help="bench.json and cost.png go there")
+    bench.add_argument("--json", action="store_true", help="print bench.json instead of tables")
+    add_verbose(bench)
+    bench.set_defaults(run=_bench)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    try:
+        counts = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: whole numbers, such as 1,2") from error
+    if any(count < 1 for count in counts):
+        raise argparse.ArgumentTypeError(f"{text!r}: numbers from 1 on")
+    return counts
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, mark, height = text.partition("x")
+    if not (mark and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r}: width and height, such as 1920x1080")
+    return int(height), int(width)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from edge.bench import Bench
+    from edge.bench.memory import resident_mb
+    from edge.bench.picture import cost_picture
+    from edge.serving import serve_bundle
+
+    if options.frames < 1:
+        raise UsageError(f"--frames {options.frames}: give 1 or more")
+    directory, source = options.bundle, options.source
+    if directory is None or source is None:
+        from edge.demo.run import find_assets
+
+        assets = find_assets()
+        directory, source = directory or assets / "bundle", source or str(assets / "pen.mp4")
+    animals = sorted({*options.animals, _BUDGET_ANIMALS})
+    by_threads: dict[int, dict[str, list[Measurement]]] = {}
+    facts: dict[str, Any] = {}
+    for threads in options.threads:
+        serving = serve_bundle(directory, accelerator=options.accelerator, threads=threads)
+        try:
+            if not facts:
+                # Before the bare models are loaded here as well.
+                pss, rss = resident_mb()
+                facts = {"rss_mb": pss, "rss_all_mb": rss}
+            facts["backend"] = serving.inference.backend
+            bench = Bench(serving, threads)
+            by_threads[threads] = {
+                name: [
+                    bench.measure(count, options.size, options.frames, every_animal=every)
+                    for count in animals
+                ]
+                for name, every in (("usual", False), ("every animal, every frame", True))
+            }
+            facts["crops_go"] = bench.ways
+        finally:
+            serving.inference.close()
+    facts["start_s"], facts["first_name_s"] = _start(directory, source, max(options.threads))
+    report = _report(by_threads, facts, options)
+    if options.out is not None:
+        _write(report, cost_picture(by_threads[max(by_threads)]), options.out)
+    if options.json:
+        print(json.dumps(report, indent=1))
+    else:
+        _show(by_threads, report)
+    if not options.budgets:
+        return 0
+    budgets = _budgets(report)
+    _show_budgets(budgets, quiet=options.json)
+    return 0 if all(budget.kept for budget in budgets) else 1
+
+
+def _start(directory: Path, source: str, threads: int) -> tuple[float, float]:
+    """Return seconds from the start of a fresh process to its first frame and its first name."""
+    command = [sys.executable, "-m", "edge.bench.start", str(directory), source, str(threads)]
+    try:
+        done = subprocess.run(
+            [*command, repr(time.time())], capture_output=True, text=True, timeout=_START_LIMIT_S
+        )
+        first_s, named_s = (float(part) for part in done.stdout.split())
+    except (subprocess.TimeoutExpired, ValueError):
+        return math.nan, math.nan
+    return first_s, named_s
+
+
+def _report(
+    by_threads: dict[int, dict[str, list[Measurement]]],
+    facts: dict[str, Any],
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    from edge.bench import slope_and_base
+
+    threads = max(by_threads)
+    usual, every = by_threads[threads].values()
+    main = next(one for one in usual if one.animals == _BUDGET_ANIMALS)
+    slope, base, fit = slope_and_base(every)
+    return {
+        "fps": 1000 / main.median_ms,
+        "frame_ms_p50": main.median_ms,
+        "frame_ms_p95": main.p95_ms,
+        "invoke_ms_p50": main.median_invoke_ms,
+        "overhead_ratio": main.overhead_ratio,
+        "stages_ms": main.stages_ms,
+        "animals": main.animals,
+        "size": [options.size[1], options.size[0]],
+        "frames": options.frames,
+        "threads": threads,
+        **facts,
+        "ms_an_animal": slope,
+        "ms_without_animals": base,
+        "linear_fit_r2": fit,
+        "by_animals": {
+            name: [_row(one) for one in rows] for name, rows in by_threads[threads].items()
+        },
+        "by_threads": {
+            str(count): _row(next(m for m in series["usual"] if m.animals == _BUDGET_ANIMALS))
+            for count, series in by_threads.items()
+        },
+    }
+
+
+def _row(one: Measurement) -> dict[str, Any]:
+    return {
+        "animals": one.animals,
+        "frame_ms_p50": one.median_ms,
+        "frame_ms_p95": one.p95_ms,
+        "invoke_ms_p50": one.median_invoke_ms,
+        "overhead_ratio": one.overhead_ratio,
+        "crops_a_frame": one.crops,
+        "stages_ms": one.stages_ms,
+    }
+
+
+def _write(report: dict[str, Any], picture: Any, out: Path) -> None:
+    import cv2
+
+    from edge.files import write_atomically
+
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "bench.json", (json.dumps(report, indent=1) + "\n").encode())
+    _, data = cv2.imencode(".png", picture[..., ::-1])
+    write_atomically(out / "cost.png", data.tobytes())
+
+
+def _show(by_threads: dict[int, dict[str, list[Measurement]]], report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from edge.bench.measure import STAGES
+
+    console = Console()
+    for threads, series in by_threads.items():
+        for name, rows in series.items():
+            table = Table(title=f"{name}; {threads} threads, {report['backend']}; milliseconds")
+            for heading in (
+                *("animals", "crops", "frame", "p95", "bare", "ratio"),
+                *("detect", "invoke", "embed", "invoke", "track"),
+            ):
+                table.add_column(heading, justify="right", no_wrap=True)
+            for one in rows:
+                parts = (f"{one.stages_ms[stage]:.2f}" for stage in STAGES)
+                table.add_row(
+                    str(one.animals), f"{one.crops:.1f}", f"{one.median_ms:.2f}",
+                    f"{one.p95_ms:.2f}", f"{one.median_invoke_ms:.2f}",
+                    f"{one.overhead_ratio:.2f}", *parts,
+                )  # fmt: skip
+            console.print(table)
+    console.print(
+        f"{report['fps']:.1f} frames/s with {report['animals']} animals; memory "
+        f"{report['rss_mb']:.0f} MB, inference included; first frame after "
+        f"{report['start_s']:.1f} s, first name after {report['first_name_s']:.1f} s"
+    )
+    ways = ", ".join(f"{count}: {way}" for count, way in report["crops_go"].items())
+    console.print(f"so many crops go through the embedder, as measured at the start: {ways}")
+    if report["backend"].startswith("cpu (tflite-runtime"):
+        console.print("tflite-runtime is some thirty times slower for int8 on x86-64: see runtime")
+
+
+def _budgets(report: dict[str, Any]) -> Sequence[Budget]:
+    from edge.bench import budgets
+
+    return (
+        budgets.Budget(
+            f"whole frame by bare models, {report['animals']} animals",
+            report["overhead_ratio"], budgets.OVERHEAD_RATIO, "",
+        ),
+        budgets.Budget(
+            "matching against 10,000 prototypes", budgets.matching_ms(), budgets.MATCHING_MS, "ms"
+        ),
+        budgets.Budget(
+            "tracker, 50 detections by 50 tracks", budgets.tracker_ms(), budgets.TRACKER_MS, "ms"
+        ),
+        budgets.Budget("memory, both models loaded", report["rss_mb"], budgets.MEMORY_MB, "MB"),
+        budgets.Budget("start to the first name", report["first_name_s"], budgets.START_S, "s"),
+    )  # fmt: skip
+
+
+def _show_budgets(found: Sequence[Budget], *, quiet: bool) -> None:
+    if quiet:
+        return
+    for budget in found:
+        verdict = "kept" if budget.kept else "MISSED"
+        print(f"{budget.name:44} {budget.figure:8.2f} of {budget.limit:g} {budget.unit} {verdict}")

@@ -1,0 +1,147 @@
+"""One inference child, as the agent sees it: started, asked, and killed when it does not answer."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+import edge
+from edge.errors import AcceleratorError, BundleError
+from edge.inference.protocol import (
+    MOST_IMAGES,
+    Failed,
+    Invoke,
+    Map,
+    Open,
+    Opened,
+    Reply,
+    Request,
+    TensorMemory,
+    map_memory,
+    memory_bytes,
+    new_memory,
+    receive,
+    send,
+)
+
+_MODULE = "edge.inference.child"
+_LAST_LINES = 3
+_ERRORS = {"BundleError": BundleError}
+
+
+class ChildLostError(Exception):
+    """The child died, hangs or does not make sense; its text says which."""
+
+
+class InferenceChild:
+    """A running child. Not thread-safe. answer_s: a reply that takes longer means that it hangs."""
+
+    def __init__(self, answer_s: float) -> None:
+        self.answer_s = answer_s
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        lifeline, self._lifeline = os.pipe()
+        # The child must run the code that this process runs, wherever that lies.
+        root = str(Path(edge.__file__).resolve().parent.parent)
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", _MODULE, str(theirs.fileno()), str(lifeline)],
+                pass_fds=(theirs.fileno(), lifeline),
+                env={**os.environ, "PYTHONPATH": path},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        os.close(lifeline)
+        assert self._process.stderr is not None
+        self._complaints: deque[str] = deque(maxlen=_LAST_LINES)
+        self._listening = threading.Thread(
+            target=self._listen, args=(self._process.stderr,), name="inference stderr", daemon=True
+        )
+        self._listening.start()
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    def open(self, number: int, request: Open) -> tuple[Opened, TensorMemory]:
+        """Load a model, the `number`th of this child, and map its memory.
+
+        Raises ChildLostError, and what `open_model` raises.
+        """
+        opened = self._ask(request)
+        if not isinstance(opened, Opened):
+            raise ChildLostError(f"the inference process answered {opened}")
+        given, outputs = opened.input.spec(), tuple(spec.spec() for spec in opened.outputs)
+        images = MOST_IMAGES if request.many else 1
+        descriptor = new_memory(memory_bytes(given, outputs, images))
+        try:
+            memory = map_memory(descriptor, given, outputs, images)
+            self._ask(Map(number), descriptor)
+        finally:
+            os.close(descriptor)
+        return opened, memory
+
+    def invoke(self, number: int, count: int) -> None:
+        """Run a model on the first `count` images in its memory.
+
+        Raises ChildLostError, and AcceleratorError when the model cannot be run.
+        """
+        self._ask(Invoke(number, count))
+
+    def kill(self) -> None:
+        """End the child at once, from any thread; whatever waits for it hears of that."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """End the child and let go of what belongs to it."""
+        self._process.kill()
+        self._process.wait()
+        self._listening.join(timeout=1.0)
+        self._channel.close()
+        os.close(self._lifeline)
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+
+    def _ask(self, request: Request, *descriptors: int) -> Any:
+        try:
+            send(self._channel, request, *descriptors)
+            if not select.select([self._channel], [], [], self.answer_s)[0]:
+                raise ChildLostError(f"inference has not answered for {self.answer_s:g} s")
+            reply, _ = receive(self._channel, Reply)
+        except (EOFError, OSError) as error:
+            raise ChildLostError(self._why_ended()) from error
+        except msgspec.ValidationError as error:
+            raise ChildLostError(f"the inference process answered nonsense: {error}") from error
+        if isinstance(reply, Failed):
+            raise _ERRORS.get(reply.error, AcceleratorError)(reply.text)
+        return reply
+
+    def _why_ended(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=1.0)
+        self._listening.join(timeout=1.0)
+        code = self._process.returncode
+        if code is not None and code < 0:
+            return f"the inference process was ended by signal {-code}"
+        words = f": {self._complaints[-1]}" if self._complaints else ""
+        return f"the inference process ended with code {code}{words}"
+
+    def _listen(self, stderr: IO[bytes]) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            for line in stderr:
+                text = line.decode(errors="replace").strip()
+                if text:
+                    self._complaints.append(text)

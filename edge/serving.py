@@ -1,0 +1,70 @@
+"""A bundle whose models run in a supervised child, on the accelerator that the settings ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from edge.errors import SelfTestError
+from edge.inference import Inference, coral_present, parse_accelerator, plan_backends
+from edge.inference.supervised import Listener
+from edge.release.bundle import (
+    Bundle,
+    has_compiled,
+    load_bundle,
+    read_manifest,
+    run_self_test,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A bundle and what its models run on; close it in the end."""
+
+    bundle: Bundle
+    inference: Inference
+
+
+def serve_bundle(
+    directory: Path,
+    *,
+    accelerator: str = "auto",
+    require: bool = False,
+    threads: int = 2,
+    stuck_s: float = 10.0,
+    listener: Listener = lambda event, text: None,
+    root: Path = Path("/"),
+) -> Serving:
+    """Load a bundle on the first backend that takes it and passes its golden self-test.
+
+    accelerator, require: see `plan_backends`. root: where a Coral is looked for. Raises UsageError
+    for an accelerator that cannot be, AcceleratorError where a required one cannot be had,
+    BundleError for a bundle that must not run.
+    """
+    wanted = parse_accelerator(accelerator)
+    plan = plan_backends(
+        wanted,
+        require=require,
+        compiled=has_compiled(read_manifest(directory)),
+        coral=coral_present(root),
+    )
+    inference = Inference(plan, threads=threads, stuck_s=stuck_s, listener=listener)
+    try:
+        return Serving(_loaded(directory, inference), inference)
+    except BaseException:
+        inference.close()
+        raise
+
+
+def _loaded(directory: Path, inference: Inference) -> Bundle:
+    while True:
+        try:
+            bundle = load_bundle(directory, opener=inference.open)
+        except SelfTestError as error:
+            # It is this backend that answers wrongly; the next one may not.
+            if inference.give_up(str(error)):
+                continue
+            raise
+        inference.add_check(partial(run_self_test, bundle))
+        return bundle

@@ -1,0 +1,115 @@
+"""The agent and its inference child: what becomes of it reaches the broker, and frames go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.agent import Agent, RunSummary
+from edge.config import AgentConfig, BrokerConfig, CameraConfig, InferenceConfig
+from edge.messaging.events import Alarm, StateReport, decode
+from edge.messaging.local_broker import Mosquitto
+
+pytestmark = pytest.mark.slow
+DEMO = Path(__file__).parents[2] / "models" / "demo"
+
+
+def settings(state: Path, broker: Mosquitto, **inference: Any) -> AgentConfig:
+    clip = CameraConfig(name="pen", source=str(DEMO / "pen.mp4"), realtime=True, loop=True)
+    return AgentConfig(
+        bundle=str(DEMO / "bundle"),
+        cameras=[clip],
+        device="barn-1",
+        state_dir=str(state),
+        threads=1,
+        broker=BrokerConfig(url=broker.url),
+        inference=InferenceConfig(**inference),
+    )
+
+
+class Running:
+    """An agent in a thread, counting its frames."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        self.frames = 0
+        self.summaries: list[RunSummary] = []
+        self.agent = Agent(config, observers=[self._count], say=lambda text: None)
+        self._thread = threading.Thread(target=lambda: self.summaries.append(self.agent.run()))
+        self._thread.start()
+
+    def _count(self, *_: object) -> None:
+        self.frames += 1
+
+    @property
+    def child(self) -> int | None:
+        inference = self.agent._inference
+        return None if inference is None else inference.pid
+
+    def stop(self) -> RunSummary:
+        self.agent.stop()
+        self._thread.join(timeout=60)
+        return self.summaries[0]
+
+
+def alarms(subscriber: Any) -> list[Alarm]:
+    return [decode(payload, Alarm) for payload in subscriber.payloads("alarm")]
+
+
+def states(subscriber: Any) -> list[StateReport]:
+    return [decode(payload, StateReport) for payload in subscriber.payloads("state")]
+
+
+def test_killed_inference_is_told_and_frames_go_on(
+    tmp_path: Path,
+    mosquitto: Mosquitto,
+    subscribe: Callable[..., Any],
+    wait_until: Callable[..., None],
+) -> None:
+    subscriber = subscribe(mosquitto.port)
+    running = Running(settings(tmp_path, mosquitto))
+    try:
+        for number in range(2):
+            seen = running.frames
+            wait_until(lambda seen=seen: running.frames > seen + 3, 60)
+            child = running.child
+            assert child is not None
+            os.kill(child, signal.SIGKILL)
+            wait_until(lambda number=number: len(alarms(subscriber)) > number, 30)
+        seen = running.frames
+        wait_until(lambda: running.frames > seen + 3, 30)
+        child = running.child
+    finally:
+        summary = running.stop()
+    assert {alarm.kind for alarm in alarms(subscriber)} == {"inference-restarted"}
+    assert "signal 9" in alarms(subscriber)[0].text
+    assert not states(subscriber)[-1].degraded
+    assert summary.undelivered == 0
+    assert child is not None
+    assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_missing_accelerator_is_told_and_the_cpu_serves(
+    tmp_path: Path,
+    mosquitto: Mosquitto,
+    subscribe: Callable[..., Any],
+    wait_until: Callable[..., None],
+    delegate_library: str,
+) -> None:
+    subscriber = subscribe(mosquitto.port)
+    wanted = f"delegate:{delegate_library}?behaviour=refuse"
+    running = Running(settings(tmp_path, mosquitto, accelerator=wanted))
+    try:
+        wait_until(lambda: running.frames > 3 and alarms(subscriber) and states(subscriber), 60)
+    finally:
+        running.stop()
+    (alarm,) = alarms(subscriber)
+    assert alarm.kind == "accelerator-lost"
+    assert "no such device is plugged in" in alarm.text
+    assert states(subscriber)[0].degraded
+    assert states(subscriber)[0].backend.startswith("cpu (")

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import os
+import textwrap
+from pathlib import Path
+
+import ai_edge_litert
+import numpy as np
+import pytest
+
+from edge.errors import BundleError, EarmarkError, SelfTestError
+from edge.release.bundle import load_bundle
+from edge.serving import serve_bundle
+
+pytestmark = pytest.mark.slow
+DEMO = Path(__file__).resolve().parents[2] / "models" / "demo" / "bundle"
+
+
+@pytest.fixture
+def wrong_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For child processes: a runtime whose answers are wrong where WRONG_WITH says so.
+
+    Such a pair of runtime and processor exists; see docs/arm64.md.
+    """
+    package = tmp_path / "fake" / "ai_edge_litert"
+    package.mkdir(parents=True)
+    real = str(Path(ai_edge_litert.__file__).parent)
+    (package / "__init__.py").write_text(f"__path__ = [*__path__, {real!r}]\n")
+    code = f"""
+        import importlib.util, os, sys
+        spec = importlib.util.spec_from_file_location(
+            "ai_edge_litert.real_interpreter", {real!r} + "/interpreter.py")
+        real = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = real
+        spec.loader.exec_module(real)
+        load_delegate = real.load_delegate
+
+        class Interpreter(real.Interpreter):
+            def __init__(self, *args, experimental_delegates=None, **kwargs):
+                super().__init__(*args, experimental_delegates=experimental_delegates, **kwargs)
+                where = "delegate" if experimental_delegates else "cpu"
+                self.wrong = where in os.environ["WRONG_WITH"].split()
+
+            def get_tensor(self, index):
+                tensor = super().get_tensor(index)
+                return tensor[..., ::-1].copy() if self.wrong else tensor
+    """
+    (package / "interpreter.py").write_text(textwrap.dedent(code))
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+
+
+def crops() -> np.ndarray:
+    return np.random.default_rng(2).integers(0, 256, (3, 128, 128, 3)).astype(np.uint8)
+
+
+def test_a_served_bundle_answers_as_a_loaded_one() -> None:
+    serving = serve_bundle(DEMO, threads=1)
+    try:
+        here = load_bundle(DEMO)
+        ours, theirs = (bundle.embedder.embed(crops()) for bundle in (serving.bundle, here))
+        assert (np.sum(ours * theirs, axis=1) > 0.999).all()
+        assert serving.bundle.detector is not None
+        assert serving.inference.backend == here.backend
+        assert not serving.inference.degraded
+    finally:
+        serving.inference.close()
+
+
+def test_a_runtime_that_answers_wrongly_serves_nobody(
+    wrong_runtime: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WRONG_WITH", "cpu")
+    with pytest.raises(SelfTestError, match=r"selftest\.npz: this device's embeddings .* wrongly"):
+        serve_bundle(DEMO, threads=1)
+
+
+def test_an_accelerator_that_answers_wrongly_is_given_up_for_the_cpu(
+    wrong_runtime: None, monkeypatch: pytest.MonkeyPatch, delegate_library: str
+) -> None:
+    monkeypatch.setenv("WRONG_WITH", "delegate")
+    heard: list[tuple[str, str]] = []
+    serving = serve_bundle(
+        DEMO,
+        accelerator=f"delegate:{delegate_library}",
+        threads=1,
+        listener=lambda event, text: heard.append((event, text)),
+    )
+    try:
+        assert serving.inference.degraded
+        assert serving.inference.backend.startswith("cpu")
+        ours = serving.bundle.embedder.embed(crops())
+        assert (np.sum(ours * load_bundle(DEMO).embedder.embed(crops()), axis=1) > 0.999).all()
+    finally:
+        serving.inference.close()
+    ((event, text),) = heard
+    assert event == "fallback"
+    assert "delegate given up" in text
+    assert "cosine" in text
+
+
+def test_a_cpu_that_answers_wrongly_does_not_take_over(
+    wrong_runtime: None, monkeypatch: pytest.MonkeyPatch, delegate_library: str
+) -> None:
+    monkeypatch.setenv("WRONG_WITH", "cpu")
+    serving = serve_bundle(DEMO, accelerator=f"delegate:{delegate_library}", threads=1)
+    try:
+        serving.inference._most_restarts = 0
+        assert serving.inference.pid is not None
+        os.kill(serving.inference.pid, 9)
+        with pytest.raises(SelfTestError, match="answers wrongly here"):
+            serving.bundle.embedder.embed(crops())
+    finally:
+        serving.inference.close()
+
+
+def test_a_required_accelerator_that_is_not_there(delegate_library: str) -> None:
+    wanted = f"delegate:{delegate_library}?behaviour=refuse"
+    with pytest.raises(EarmarkError, match="no such device is plugged in"):
+        serve_bundle(DEMO, accelerator=wanted, require=True, threads=1)
+
+
+def test_a_bundle_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no such bundle folder"):
+        serve_bundle(tmp_path / "none")
