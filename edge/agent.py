@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge import __version__
-from edge.capture import Source, SourceOptions, Status, open_source
+from edge.capture import Link, Source, SourceOptions, Status, open_source
 from edge.capture.clock import wall_time
 from edge.comparison import make_tracker
 from edge.config import AgentConfig, CameraConfig
@@ -33,7 +33,9 @@ from edge.messaging import (
 from edge.pipeline import EmbeddingOptions, FrameResult, FrameTracker, PipelineOptions
 from edge.release.bundle import Bundle
 from edge.serving import serve_bundle
+from edge.viewed import ViewedTracker
 from edge.vision.types import Frame
+from edge.vision.view import View, make_view
 
 LOG = logging.getLogger("earmark.agent")
 _CONNECT_S = 12.0
@@ -90,7 +92,9 @@ class Agent:
         self._lock = threading.Lock()
         self._messenger: Messenger | None = None
         self._watches: dict[str, _Watch] = {}
+        self._views: dict[str, View | None] = {}
         self._cameras: dict[str, CameraState] = {}
+        self._links: dict[str, Link | None] = {}
         self._failures: list[EarmarkError] = []
         self._connecting = True
         self._held_back: list[str] = []
@@ -177,13 +181,18 @@ class Agent:
             self._messenger.alarm(code, text[:500])
 
     def _open(self, camera: CameraConfig) -> Source:
-        options = SourceOptions(fps=camera.fps, realtime=camera.realtime, loop=camera.loop)
+        options = SourceOptions(
+            fps=camera.fps, realtime=camera.realtime, loop=camera.loop, stall_s=camera.stall_s
+        )
+        self._views[camera.name] = make_view(camera.region, camera.mask)
         self._cameras[camera.name] = CameraState(status="up")
 
         def listener(status: Status, text: str) -> None:
             self._camera_changed(camera.name, status, text)
 
-        return open_source(camera.source, camera.name, options, listener)
+        source = open_source(camera.source, camera.name, options, listener)
+        self._links[camera.name] = source.link
+        return source
 
     def _connect(self, messenger: Messenger, *, finite: bool) -> None:
         try:
@@ -233,6 +242,9 @@ class Agent:
         pipeline = make_tracker(
             self._config.tracker, bundle.detector, bundle.embedder, bundle.means, options
         )
+        view = self._views[camera]
+        if view is not None:
+            pipeline = ViewedTracker(pipeline, view)
         log = SightingLog(
             device=self._device,
             camera=camera,
@@ -305,9 +317,22 @@ class Agent:
             self._watches[camera].end()
             self._messenger.alarm("camera-lost", text[:500])
 
+    def _graded(self, camera: str, state: CameraState) -> CameraState:
+        link = self._links.get(camera)
+        if link is None:
+            return state
+        report = link.report()
+        return CameraState(
+            status=state.status,
+            fps=state.fps,
+            grade=report.grade,
+            reconnects=report.reconnects,
+            stalls=report.stalls,
+        )
+
     def _state(self, bundle: Bundle) -> DeviceState:
         with self._lock:
-            cameras = dict(self._cameras)
+            cameras = {name: self._graded(name, state) for name, state in self._cameras.items()}
         inference = self._inference
         return DeviceState(
             agent=__version__,

@@ -15,6 +15,7 @@ from edge.errors import UsageError
 from edge.inference.accelerator import parse_accelerator
 from edge.messaging.broker import BrokerOptions
 from edge.messaging.topics import ID_PATTERN
+from edge.vision.view import make_view
 
 
 def _described(text: str, **limits: Any) -> msgspec.Meta:
@@ -33,6 +34,21 @@ class CameraConfig(_Section, frozen=True):
         str, _described("rtsp://…, /dev/video0, a video file, or a folder of images", min_length=1)
     ]
     fps: Annotated[float, _described("at most so many frames a second", gt=0)] | None = None
+    stall_s: Annotated[float, _described("seconds without a frame until it is lost", gt=0)] = 20.0
+    region: (
+        Annotated[
+            tuple[float, float, float, float],
+            _described("look at this part only: [x1, y1, x2, y2], fractions of the picture"),
+        ]
+        | None
+    ) = None
+    mask: (
+        Annotated[
+            list[Annotated[list[tuple[float, float]], msgspec.Meta(min_length=3)]] | str,
+            _described("never look there: polygons [[x, y], …], fractions, or a PNG, dark there"),
+        ]
+        | None
+    ) = None
     realtime: Annotated[bool, _described("play a file at its own speed, as a camera would")] = False
     loop: Annotated[bool, _described("begin a file again at its end")] = False
 
@@ -174,6 +190,12 @@ def check_config(raw: Any, where: str) -> AgentConfig:
         parse_accelerator(config.inference.accelerator)
     except UsageError as error:
         raise UsageError(f"{where}: inference.{error}") from error
+    for number, camera in enumerate(config.cameras):
+        try:
+            # A mask's file is read when the camera is opened.
+            make_view(camera.region, None if isinstance(camera.mask, str) else camera.mask)
+        except UsageError as error:
+            raise UsageError(f"{where}: cameras[{number}].{error}") from error
     if config.annotate is not None and len(names) > 1:
         raise UsageError(f"{where}: `annotate` writes one video, so it takes one camera")
     return config
@@ -212,14 +234,14 @@ def _reference(section: type[msgspec.Struct], indent: str) -> list[str]:
         if isinstance(kind, msgspec.inspect.StructType):
             lines.append(f"{indent}{field.encode_name}:")
             lines += _reference(kind.cls, indent + "  ")
-        elif isinstance(kind, msgspec.inspect.ListType):
-            inner = kind.item_type
+        elif isinstance(kind, msgspec.inspect.ListType) and isinstance(
+            kind.item_type, msgspec.inspect.StructType
+        ):
             lines.append(f"{indent}{field.encode_name}:")
-            if isinstance(inner, msgspec.inspect.StructType):
-                entry = _reference(inner.cls, indent + "    ")
-                first = next(n for n, line in enumerate(entry) if not line.strip().startswith("#"))
-                entry[first] = f"{indent}  - {entry[first].strip()}"
-                lines += entry
+            entry = _reference(kind.item_type.cls, indent + "    ")
+            first = next(n for n, line in enumerate(entry) if not line.strip().startswith("#"))
+            entry[first] = f"{indent}  - {entry[first].strip()}"
+            lines += entry
         elif field.required:
             lines.append(f"{indent}{field.encode_name}: {_EXAMPLES[field.encode_name]}")
         else:
@@ -261,10 +283,13 @@ def _absolute(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
         }
     if isinstance(raw.get("cameras"), list):
         raw["cameras"] = [
-            {**camera, "source": resolved(camera["source"])}
+            {
+                name: resolved(value)
+                if name == "mask" or (name == "source" and ":" not in str(value))
+                else value
+                for name, value in camera.items()
+            }
             if isinstance(camera, dict)
-            and isinstance(camera.get("source"), str)
-            and ":" not in camera["source"]
             else camera
             for camera in raw["cameras"]
         ]

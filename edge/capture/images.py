@@ -62,6 +62,7 @@ class ImageFolder:
 
     live = False
     dropped = 0
+    link = None
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from edge.capture.clock import wall_time
+from edge.capture.link import Link
 from edge.capture.source import StatusListener
 from edge.errors import SourceError
 from edge.vision.types import Frame, Image
@@ -79,6 +80,7 @@ class LiveSource:
         self.camera = camera
         self.fps = fps
         self.dropped = 0
+        self.link = Link(clock)
         self._connect = connect
         self._listener = listener
         self._back_off = back_off or BackOff()
@@ -141,6 +143,7 @@ class LiveSource:
             while not self._closed.is_set():
                 image = grabber.read()
                 self._delivered = True
+                self.link.frame()
                 self._tell_up()
                 self._offer(image)
         finally:
@@ -169,6 +172,7 @@ class LiveSource:
             self._listener("up", f"{self.camera}: frames arrive{' again' if again else ''}")
 
     def _tell_lost(self, why: str) -> None:
+        self.link.lost()
         if self._up is not False and not self._closed.is_set():
             self._up = False
             with self._changed:

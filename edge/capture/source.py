@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from edge.capture.link import Link
 from edge.vision.types import Frame
 
 Status = Literal["up", "lost"]
@@ -54,6 +55,10 @@ class Source(Protocol):
     @property
     def dropped(self) -> int:
         """How many frames nobody had time for."""
+
+    @property
+    def link(self) -> Link | None:
+        """How the connection to a live camera is; None for a file."""
 
     def frames(self) -> Iterator[Frame]:
         """Yield the frames, once; SourceError when the source turns out to be unreadable."""

@@ -34,6 +34,7 @@ class VideoFile:
 
     live = False
     dropped = 0
+    link = None
 
     def __init__(
         self,

@@ -118,10 +118,17 @@ class Availability(_Payload, frozen=True, kw_only=True):
 
 
 class CameraState(_Payload, frozen=True, kw_only=True):
-    """How one camera is. fps: frames per second that the pipeline got through."""
+    """How one camera is. fps: frames per second that the pipeline got through.
+
+    grade: of the connection to a live camera, from its rate and from reconnects and stalls (no
+    frame for seconds) within the last hour; null for a file.
+    """
 
     status: Literal["up", "lost", "ended"]
     fps: float | None = None
+    grade: Literal["good", "fair", "poor"] | None = None
+    reconnects: Whole = 0
+    stalls: Whole = 0
 
 
 class OutboxState(_Payload, frozen=True, kw_only=True):
