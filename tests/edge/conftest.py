@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +14,13 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.capture.local_camera import LocalCamera, camera_missing
 from edge.identity.means import ClassMeans, MeansHeader
+from edge.messaging.local_broker import free_port
 from edge.release.bundle import Bundle
 from edge.vision.types import Detections, Floats, Image
 
+MODELS_DEMO = Path(__file__).parents[2] / "models" / "demo"
 FPS = 10.0
 SIZE = (240, 320)
 HERD = {"pig01": (220, 20, 20), "pig02": (20, 200, 20)}
@@ -64,6 +67,16 @@ def draw_frame(places: dict[str, tuple[int, int]]) -> Image:
 def places_at(index: int) -> dict[str, tuple[int, int]]:
     """Where the animals are in a frame: one walks right, one left."""
     return {"pig01": (20 + 2 * (index % 100), 30), "pig02": (250 - 2 * (index % 100), 150)}
+
+
+@pytest.fixture
+def rtsp_pen() -> Iterator[LocalCamera]:
+    """A real RTSP server that plays the demo's clip for ever; kill(), start(), hang(), go_on()."""
+    missing = camera_missing()
+    if missing is not None:
+        pytest.skip(missing)
+    with LocalCamera(MODELS_DEMO / "pen.mp4", free_port()) as camera:
+        yield camera
 
 
 @pytest.fixture
