@@ -14,7 +14,9 @@ VENV := .venv
 DEMO_VENV := .venv-demo
 BIN := $(VENV)/bin
 PIP_OPTIONS := --disable-pip-version-check --quiet
-DEBIAN_PACKAGES := mosquitto mosquitto-clients ffmpeg qemu-user-static debootstrap
+DEBIAN_PACKAGES := mosquitto mosquitto-clients ffmpeg qemu-user-static debootstrap \
+	gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-good
+HAS_RTSP := import gi; gi.require_version("GstRtspServer", "1.0")
 PYTEST_OPTIONS ?=
 
 # TensorFlow's start-up notes say nothing to a reader of test results.
@@ -58,6 +60,7 @@ system: ## install what tests want of Debian where the user may, else say what i
 	@PATH="$$PATH:/usr/sbin:/sbin"; missing=""; \
 	for tool in mosquitto mosquitto_pub ffmpeg qemu-aarch64-static debootstrap; do \
 		command -v $$tool >/dev/null 2>&1 || missing="$$missing $$tool"; done; \
+	/usr/bin/python3 -c '$(HAS_RTSP)' 2>/dev/null || missing="$$missing gst-rtsp-server"; \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" = 0 ]; then as_root=""; \
 	elif sudo -n true 2>/dev/null; then as_root="sudo -n"; \

@@ -31,10 +31,14 @@ def read_clip(path: str) -> list[Any]:
     pipeline = Gst.parse_launch(_READ)
     pipeline.get_by_name("file").set_property("location", path)
     pipeline.set_state(Gst.State.PLAYING)
-    sink = pipeline.get_by_name("out")
+    sink, bus = pipeline.get_by_name("out"), pipeline.get_bus()
     samples = []
-    while (sample := sink.emit("pull-sample")) is not None:
-        samples.append(sample)
+    while not bus.have_pending() or bus.pop_filtered(Gst.MessageType.ERROR) is None:
+        sample = sink.emit("try-pull-sample", Gst.SECOND)
+        if sample is not None:
+            samples.append(sample)
+        elif sink.get_property("eos"):
+            break
     pipeline.set_state(Gst.State.NULL)
     if not samples:
         sys.exit(f"{path}: no H.264 video that GStreamer can read")
