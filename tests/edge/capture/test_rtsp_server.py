@@ -111,5 +111,5 @@ def test_a_clip_that_is_none_is_told(tmp_path: Path) -> None:
         pytest.skip(missing)
     path = tmp_path / "clip.mp4"
     path.write_bytes(b"no video")
-    with pytest.raises(SourceError, match="no H.264 video"):
+    with pytest.raises(SourceError, match=r"no H\.264 video"):
         LocalCamera(path, free_port()).start()
