@@ -12,6 +12,8 @@ import yaml
 
 from edge.comparison import TrackerName
 from edge.errors import UsageError
+from edge.health.logs import LogFormat, LogLevel
+from edge.health.server import parse_listen
 from edge.inference.accelerator import parse_accelerator
 from edge.messaging.broker import BrokerOptions
 from edge.messaging.topics import ID_PATTERN
@@ -83,6 +85,26 @@ class InferenceConfig(_Section, frozen=True):
     ] = 10.0
 
 
+class LogConfig(_Section, frozen=True):
+    """What is written to standard error."""
+
+    format: Annotated[LogFormat, _described("text, or json: an object a line")] = "text"
+    level: Annotated[LogLevel, _described("debug, info, warning or error")] = "warning"
+
+
+class HealthConfig(_Section, frozen=True):
+    """Pages for whoever watches over the device."""
+
+    listen: Annotated[str, _described("HOST:PORT of /healthz and /metrics, 127.0.0.1:9110")] = ""
+    allow_remote: Annotated[bool, _described("listen beyond this machine; nobody logs in")] = False
+
+
+class CropsConfig(_Section, frozen=True):
+    """Crops that are kept for a person to look at."""
+
+    keep: Annotated[int, _described("so many, in the state folder; 0 for none", ge=0)] = 200
+
+
 class SightingsConfig(_Section, frozen=True):
     """When a sighting is told again."""
 
@@ -114,6 +136,9 @@ class AgentConfig(_Section, frozen=True):
         TrackerName,
         _described("earmark; or, to compare: nearest-box, kalman-appearance, window-mean"),
     ] = "earmark"
+    log: Annotated[LogConfig, _described("what is written to standard error")] = LogConfig()
+    health: Annotated[HealthConfig, _described("pages for who watches over it")] = HealthConfig()
+    crops: Annotated[CropsConfig, _described("crops kept for a person to look at")] = CropsConfig()
     annotate: Annotated[str, _described("write an annotated video here")] | None = None
     broker: Annotated[BrokerConfig, _described("where events go")] = BrokerConfig()
     naming: Annotated[NamingConfig, _described("when an animal has a name")] = NamingConfig()
@@ -174,6 +199,11 @@ def check_config(raw: Any, where: str) -> AgentConfig:
         parse_accelerator(config.inference.accelerator)
     except UsageError as error:
         raise UsageError(f"{where}: inference.{error}") from error
+    if config.health.listen:
+        try:
+            parse_listen(config.health.listen, remote=config.health.allow_remote)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from error
     if config.annotate is not None and len(names) > 1:
         raise UsageError(f"{where}: `annotate` writes one video, so it takes one camera")
     return config
