@@ -36,6 +36,7 @@ from edge.pipeline import EmbeddingOptions, FrameResult, FrameTracker, PipelineO
 from edge.release.bundle import Bundle
 from edge.serving import serve_bundle
 from edge.vision.types import Frame
+from edge.vision.view import ViewedDetector
 
 LOG = logging.getLogger("earmark.agent")
 _CONNECT_S = 12.0
@@ -269,9 +270,9 @@ class Agent:
     def _watch(self, bundle: Bundle, camera: str, messenger: Messenger) -> _Watch:
         assert bundle.detector is not None
         options = pipeline_options(self._config)
-        pipeline = make_tracker(
-            self._config.tracker, bundle.detector, bundle.embedder, bundle.means, options
-        )
+        (view,) = (one.view() for one in self._config.cameras if one.name == camera)
+        eye = bundle.detector if view.whole else ViewedDetector(bundle.detector, view)
+        pipeline = make_tracker(self._config.tracker, eye, bundle.embedder, bundle.means, options)
         log = SightingLog(
             device=self._device,
             camera=camera,

@@ -17,6 +17,7 @@ from edge.health.server import parse_listen
 from edge.inference.accelerator import parse_accelerator
 from edge.messaging.broker import BrokerOptions
 from edge.messaging.topics import ID_PATTERN
+from edge.vision.view import View
 
 
 def _described(text: str, **limits: Any) -> msgspec.Meta:
@@ -37,6 +38,18 @@ class CameraConfig(_Section, frozen=True):
     fps: Annotated[float, _described("at most so many frames a second", gt=0)] | None = None
     realtime: Annotated[bool, _described("play a file at its own speed, as a camera would")] = False
     loop: Annotated[bool, _described("begin a file again at its end")] = False
+    region: Annotated[
+        tuple[float, float, float, float],
+        _described("x1, y1, x2, y2 of what is looked at, shares of the frame from 0 to 1"),
+    ] = (0.0, 0.0, 1.0, 1.0)
+    masks: Annotated[
+        tuple[tuple[tuple[float, float], ...], ...],
+        _described("polygons [[x, y], ...] of what is not looked at, shares of the frame"),
+    ] = ()
+
+    def view(self) -> View:
+        """Return what of its picture is looked at; ValueError for what cannot be."""
+        return View(self.region, self.masks)
 
 
 class BrokerConfig(_Section, frozen=True):
@@ -195,6 +208,11 @@ def check_config(raw: Any, where: str) -> AgentConfig:
     names = [camera.name for camera in config.cameras]
     if len(set(names)) != len(names):
         raise UsageError(f"{where}: two cameras have the same name; names are ids in topics")
+    for camera in config.cameras:
+        try:
+            camera.view()
+        except ValueError as error:
+            raise UsageError(f"{where}: camera {camera.name}: {error}") from error
     try:
         parse_accelerator(config.inference.accelerator)
     except UsageError as error:
