@@ -30,6 +30,7 @@ import numpy as np
 from edge.capture.local_camera import LocalCamera
 from edge.demo.subscriber import Subscriber, subscribed
 from edge.errors import EarmarkError
+from edge.memory import family, resident_mb
 from edge.messaging.broker import BrokerOptions
 from edge.messaging.events import Alarm, Availability, Sighting, decode
 from edge.messaging.local_broker import free_port, local_broker
@@ -68,7 +69,7 @@ class Interruption:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """One look, in MB resident. agent: its process alone. all: with inference and ffmpeg."""
+    """One look, in MB. agent: its process alone, RSS. all: with inference and ffmpeg, PSS."""
 
     at_s: float
     agent: float
@@ -132,7 +133,7 @@ class Soak:
 
     def child(self, words: str) -> int | None:
         """Return the agent's child whose command line holds `words`."""
-        for pid in _children(self._agent.pid):
+        for pid in family(self._agent.pid)[1:]:
             try:
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
             except OSError:
@@ -165,8 +166,8 @@ class Soak:
         at_s = time.monotonic() - self.begun_s
         if not self.memory or at_s - self.memory[-1].at_s >= 1:
             agent = _resident_mb(self._agent.pid)
-            children = sum(map(_resident_mb, _children(self._agent.pid)))
-            self.memory.append(Memory(round(at_s, 1), agent, agent + children))
+            shared, _ = resident_mb(self._agent.pid)
+            self.memory.append(Memory(round(at_s, 1), agent, shared))
         time.sleep(_LOOK_S)
 
 
@@ -295,14 +296,14 @@ def draw(memory: Sequence[Memory], kills: Sequence[Interruption], path: Path) ->
     """Draw memory over time, with the kills in it."""
     figure, axes = plt.subplots(figsize=(9, 4), dpi=110)
     minutes = [look.at_s / 60 for look in memory]
-    axes.plot(minutes, [look.all for look in memory], label="agent, inference, ffmpeg")
-    axes.plot(minutes, [look.agent for look in memory], label="agent alone")
+    axes.plot(minutes, [look.all for look in memory], label="agent, inference, ffmpeg (PSS)")
+    axes.plot(minutes, [look.agent for look in memory], label="agent alone (RSS)")
     for victim, colour in (("camera", "tab:red"), ("inference", "tab:purple")):
         times = [kill.at_s / 60 for kill in kills if kill.victim == victim]
         for number, at in enumerate(times):
             label = f"{victim} killed" if number == 0 else None
             axes.axvline(at, color=colour, lw=0.8, ls=":", label=label)
-    axes.set(xlabel="minutes", ylabel="resident, MB", ylim=(0, None))
+    axes.set(xlabel="minutes", ylabel="memory, MB", ylim=(0, None))
     axes.legend(loc="lower right", fontsize=8)
     figure.tight_layout()
     figure.savefig(path)
@@ -323,23 +324,12 @@ def settings(bundle: Path, camera: str, broker: str) -> str:
     )
 
 
-def _children(pid: int) -> list[int]:
-    """Return the direct children of a process, whichever of its threads started them."""
-    found: list[int] = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found += map(int, path.read_text().split())
-        except OSError:
-            continue
-    return found
-
-
 def _resident_mb(pid: int) -> float:
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError):
         return 0.0
-    return pages * os.sysconf("SC_PAGESIZE") / 1e6
+    return pages * os.sysconf("SC_PAGESIZE") / (1 << 20)
 
 
 def _end(agent: subprocess.Popen[bytes]) -> None:

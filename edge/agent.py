@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from edge import __version__
@@ -18,6 +19,7 @@ from edge.capture.clock import wall_time
 from edge.comparison import make_tracker
 from edge.config import AgentConfig, CameraConfig
 from edge.errors import BrokerError, BundleError, EarmarkError, SourceError
+from edge.health import Facts, Release, Watch, parse_listen
 from edge.identity.evidence import EvidenceOptions
 from edge.inference import Inference
 from edge.inference.supervised import Event
@@ -33,9 +35,8 @@ from edge.messaging import (
 from edge.pipeline import EmbeddingOptions, FrameResult, FrameTracker, PipelineOptions
 from edge.release.bundle import Bundle
 from edge.serving import serve_bundle
-from edge.viewed import ViewedTracker
 from edge.vision.types import Frame
-from edge.vision.view import View, make_view
+from edge.vision.view import ViewedDetector
 
 LOG = logging.getLogger("earmark.agent")
 _CONNECT_S = 12.0
@@ -82,6 +83,7 @@ class Agent:
         self._say = say
         self._load = load
         self._inference: Inference | None = None
+        self._health: Watch | None = None
         self._early_alarms: list[tuple[str, str]] = []
         self._device = config.device_id()
         self._boot = uuid.uuid4().hex[:16]
@@ -92,7 +94,6 @@ class Agent:
         self._lock = threading.Lock()
         self._messenger: Messenger | None = None
         self._watches: dict[str, _Watch] = {}
-        self._views: dict[str, View | None] = {}
         self._cameras: dict[str, CameraState] = {}
         self._links: dict[str, Link | None] = {}
         self._failures: list[EarmarkError] = []
@@ -124,6 +125,7 @@ class Agent:
                 )
                 messenger.start()
                 drain_s = 0.0
+                self._health = self._watch_over(folder, bundle, outbox)
                 try:
                     self._connect(messenger, finite=all(source.finite for source in sources))
                     drain_s = _DRAIN_S
@@ -131,6 +133,7 @@ class Agent:
                 finally:
                     # The level is asked for first: a stopped messenger has none.
                     protocol = messenger.protocol
+                    self._health.close()
                     undelivered = messenger.stop(drain_s)
         finally:
             for source in sources:
@@ -184,7 +187,6 @@ class Agent:
         options = SourceOptions(
             fps=camera.fps, realtime=camera.realtime, loop=camera.loop, stall_s=camera.stall_s
         )
-        self._views[camera.name] = make_view(camera.region, camera.mask)
         self._cameras[camera.name] = CameraState(status="up")
 
         def listener(status: Status, text: str) -> None:
@@ -207,6 +209,36 @@ class Agent:
         for text in self._held_back:
             self._say(text)
 
+    def _watch_over(self, folder: Path, bundle: Bundle, outbox: Outbox) -> Watch:
+        settings = self._config.health
+        listen = parse_listen(settings.listen, remote=True) if settings.listen else None
+        watch = Watch(
+            folder,
+            [camera.name for camera in self._config.cameras],
+            lambda: self._facts(bundle, outbox),
+            listen=listen,
+            keep_crops=self._config.crops.keep,
+            warn=self._say,
+        )
+        if watch.crops is not None:
+            self._observers.append(watch.crops)
+        return watch
+
+    def _facts(self, bundle: Bundle, outbox: Outbox) -> Facts:
+        inference = self._inference
+        oldest, now = outbox.oldest, wall_time()
+        waited = None if oldest is None or now is None else now - datetime.fromisoformat(oldest)
+        return Facts(
+            backend=bundle.backend if inference is None else inference.backend,
+            degraded=inference is not None and inference.degraded,
+            release=Release(bundle.manifest.id[:12], bundle.means.header.seq),
+            agent=__version__,
+            inference_restarts=0 if inference is None else inference.restarted,
+            outbox_depth=outbox.depth,
+            outbox_age_s=None if waited is None else max(0.0, waited.total_seconds()),
+            temperature_c=_temperature(),
+        )
+
     def _hear(self, text: str) -> None:
         """Pass on what the MQTT client says; what leads to an error is told by the error alone."""
         if self._connecting:
@@ -226,10 +258,14 @@ class Agent:
         ]
         for thread in threads:
             thread.start()
+        assert self._health is not None
+        self._health.ready(f"watching {len(sources)} cameras")
+        period_s = min(_STATE_EVERY_S, self._health.period_s or _STATE_EVERY_S)
         while any(thread.is_alive() for thread in threads) and not self._stopping:
             messenger.set_state(self._state(bundle))
+            self._health.tick()
             with contextlib.suppress(queue.Empty):
-                self._wake.get(timeout=_STATE_EVERY_S)
+                self._wake.get(timeout=period_s)
         for source in sources:
             source.close()
         for thread in threads:
@@ -239,12 +275,9 @@ class Agent:
     def _watch(self, bundle: Bundle, camera: str, messenger: Messenger) -> _Watch:
         assert bundle.detector is not None
         options = pipeline_options(self._config)
-        pipeline = make_tracker(
-            self._config.tracker, bundle.detector, bundle.embedder, bundle.means, options
-        )
-        view = self._views[camera]
-        if view is not None:
-            pipeline = ViewedTracker(pipeline, view)
+        (view,) = (one.view() for one in self._config.cameras if one.name == camera)
+        eye = bundle.detector if view.whole else ViewedDetector(bundle.detector, view)
+        pipeline = make_tracker(self._config.tracker, eye, bundle.embedder, bundle.means, options)
         log = SightingLog(
             device=self._device,
             camera=camera,
@@ -275,7 +308,10 @@ class Agent:
         rate = _Rate()
         try:
             for frame in source.frames():
-                result, busy_s = watch.work(frame)
+                assert self._health is not None
+                self._health.begin(source.camera)
+                result, busy_s, told = watch.work(frame)
+                self._health.done(source.camera, busy_s, told, source.dropped)
                 self._count(source, busy_s, rate)
                 self._show(frame, result)
                 if self._stopping:
@@ -311,6 +347,8 @@ class Agent:
     def _camera_changed(self, camera: str, status: Status, text: str) -> None:
         """Note that a camera came or went; tell it, and raise the alarm when it went."""
         self._set_camera(camera, CameraState(status=status))
+        if self._health is not None:
+            self._health.camera(camera, up=status == "up")
         self._say(text)
         if status == "lost" and self._messenger is not None:
             # Nobody is seen by a camera that is away, for however long that may be.
@@ -359,15 +397,19 @@ class _Watch:
         self._models = models
         self._turn = threading.Lock()
 
-    def work(self, frame: Frame) -> tuple[FrameResult, float]:
-        """Work through a frame and publish; return what it gave and the seconds it took."""
+    def work(self, frame: Frame) -> tuple[FrameResult, float, int]:
+        """Work through a frame and publish.
+
+        Returns what it gave, the seconds it took, and how many events it was worth.
+        """
         with self._turn:
             with self._models:
                 started = time.perf_counter()
                 result = self._pipeline.process(frame)
                 busy_s = time.perf_counter() - started
-            self._messenger.publish(self._log.observe(frame, result.tracks, result.ended))
-        return result, busy_s
+            events = self._log.observe(frame, result.tracks, result.ended)
+            self._messenger.publish(events)
+        return result, busy_s, len(events)
 
     def end(self) -> None:
         """End all tracks and sightings; frames may come again later."""

@@ -12,10 +12,12 @@ import yaml
 
 from edge.comparison import TrackerName
 from edge.errors import UsageError
+from edge.health.logs import LogFormat, LogLevel
+from edge.health.server import parse_listen
 from edge.inference.accelerator import parse_accelerator
 from edge.messaging.broker import BrokerOptions
 from edge.messaging.topics import ID_PATTERN
-from edge.vision.view import make_view
+from edge.vision.view import View
 
 
 def _described(text: str, **limits: Any) -> msgspec.Meta:
@@ -35,22 +37,20 @@ class CameraConfig(_Section, frozen=True):
     ]
     fps: Annotated[float, _described("at most so many frames a second", gt=0)] | None = None
     stall_s: Annotated[float, _described("seconds without a frame until it is lost", gt=0)] = 20.0
-    region: (
-        Annotated[
-            tuple[float, float, float, float],
-            _described("look at this part only: [x1, y1, x2, y2], fractions of the picture"),
-        ]
-        | None
-    ) = None
-    mask: (
-        Annotated[
-            list[Annotated[list[tuple[float, float]], msgspec.Meta(min_length=3)]] | str,
-            _described("never look there: polygons [[x, y], …], fractions, or a PNG, dark there"),
-        ]
-        | None
-    ) = None
     realtime: Annotated[bool, _described("play a file at its own speed, as a camera would")] = False
     loop: Annotated[bool, _described("begin a file again at its end")] = False
+    region: Annotated[
+        tuple[float, float, float, float],
+        _described("x1, y1, x2, y2 of what is looked at, shares of the frame from 0 to 1"),
+    ] = (0.0, 0.0, 1.0, 1.0)
+    masks: Annotated[
+        tuple[tuple[tuple[float, float], ...], ...],
+        _described("polygons [[x, y], ...] of what is not looked at, shares of the frame"),
+    ] = ()
+
+    def view(self) -> View:
+        """Return what of its picture is looked at; ValueError for what cannot be."""
+        return View(self.region, self.masks)
 
 
 class BrokerConfig(_Section, frozen=True):
@@ -99,6 +99,26 @@ class InferenceConfig(_Section, frozen=True):
     ] = 10.0
 
 
+class LogConfig(_Section, frozen=True):
+    """What is written to standard error."""
+
+    format: Annotated[LogFormat, _described("text, or json: an object a line")] = "text"
+    level: Annotated[LogLevel, _described("debug, info, warning or error")] = "warning"
+
+
+class HealthConfig(_Section, frozen=True):
+    """Pages for whoever watches over the device."""
+
+    listen: Annotated[str, _described("HOST:PORT of /healthz and /metrics, 127.0.0.1:9110")] = ""
+    allow_remote: Annotated[bool, _described("listen beyond this machine; nobody logs in")] = False
+
+
+class CropsConfig(_Section, frozen=True):
+    """Crops that are kept for a person to look at."""
+
+    keep: Annotated[int, _described("so many, in the state folder; 0 for none", ge=0)] = 200
+
+
 class SightingsConfig(_Section, frozen=True):
     """When a sighting is told again."""
 
@@ -130,6 +150,9 @@ class AgentConfig(_Section, frozen=True):
         TrackerName,
         _described("earmark; or, to compare: nearest-box, kalman-appearance, window-mean"),
     ] = "earmark"
+    log: Annotated[LogConfig, _described("what is written to standard error")] = LogConfig()
+    health: Annotated[HealthConfig, _described("pages for who watches over it")] = HealthConfig()
+    crops: Annotated[CropsConfig, _described("crops kept for a person to look at")] = CropsConfig()
     annotate: Annotated[str, _described("write an annotated video here")] | None = None
     broker: Annotated[BrokerConfig, _described("where events go")] = BrokerConfig()
     naming: Annotated[NamingConfig, _described("when an animal has a name")] = NamingConfig()
@@ -186,16 +209,20 @@ def check_config(raw: Any, where: str) -> AgentConfig:
     names = [camera.name for camera in config.cameras]
     if len(set(names)) != len(names):
         raise UsageError(f"{where}: two cameras have the same name; names are ids in topics")
+    for camera in config.cameras:
+        try:
+            camera.view()
+        except ValueError as error:
+            raise UsageError(f"{where}: camera {camera.name}: {error}") from error
     try:
         parse_accelerator(config.inference.accelerator)
     except UsageError as error:
         raise UsageError(f"{where}: inference.{error}") from error
-    for number, camera in enumerate(config.cameras):
+    if config.health.listen:
         try:
-            # A mask's file is read when the camera is opened.
-            make_view(camera.region, None if isinstance(camera.mask, str) else camera.mask)
+            parse_listen(config.health.listen, remote=config.health.allow_remote)
         except UsageError as error:
-            raise UsageError(f"{where}: cameras[{number}].{error}") from error
+            raise UsageError(f"{where}: {error}") from error
     if config.annotate is not None and len(names) > 1:
         raise UsageError(f"{where}: `annotate` writes one video, so it takes one camera")
     return config
@@ -234,14 +261,14 @@ def _reference(section: type[msgspec.Struct], indent: str) -> list[str]:
         if isinstance(kind, msgspec.inspect.StructType):
             lines.append(f"{indent}{field.encode_name}:")
             lines += _reference(kind.cls, indent + "  ")
-        elif isinstance(kind, msgspec.inspect.ListType) and isinstance(
-            kind.item_type, msgspec.inspect.StructType
-        ):
+        elif isinstance(kind, msgspec.inspect.ListType):
+            inner = kind.item_type
             lines.append(f"{indent}{field.encode_name}:")
-            entry = _reference(kind.item_type.cls, indent + "    ")
-            first = next(n for n, line in enumerate(entry) if not line.strip().startswith("#"))
-            entry[first] = f"{indent}  - {entry[first].strip()}"
-            lines += entry
+            if isinstance(inner, msgspec.inspect.StructType):
+                entry = _reference(inner.cls, indent + "    ")
+                first = next(n for n, line in enumerate(entry) if not line.strip().startswith("#"))
+                entry[first] = f"{indent}  - {entry[first].strip()}"
+                lines += entry
         elif field.required:
             lines.append(f"{indent}{field.encode_name}: {_EXAMPLES[field.encode_name]}")
         else:
@@ -283,13 +310,10 @@ def _absolute(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
         }
     if isinstance(raw.get("cameras"), list):
         raw["cameras"] = [
-            {
-                name: resolved(value)
-                if name == "mask" or (name == "source" and ":" not in str(value))
-                else value
-                for name, value in camera.items()
-            }
+            {**camera, "source": resolved(camera["source"])}
             if isinstance(camera, dict)
+            and isinstance(camera.get("source"), str)
+            and ":" not in camera["source"]
             else camera
             for camera in raw["cameras"]
         ]

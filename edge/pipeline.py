@@ -32,20 +32,9 @@ from edge.identity.types import Track
 from edge.vision.doubles import without_doubles
 from edge.vision.look import CropEmbedder, Look
 from edge.vision.quality import CropGates
-from edge.vision.types import Detections, Frame, Image
+from edge.vision.types import Detections, Frame, FrameDetector
 
 _STRONGER = 1.2
-
-
-class FrameDetector(Protocol):
-    """What the pipeline needs of a detector."""
-
-    @property
-    def score_threshold(self) -> float:
-        """The score from which a box is an animal."""
-
-    def detect(self, image: Image, score_threshold: float | None = None) -> Detections:
-        """Return the animals of a frame, best first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.pipeline import FrameDetector
-from edge.vision.types import Detections, Floats, Image
+from edge.vision.types import Detections, Floats, FrameDetector, Image
 
 _FLOOR = (132, 120, 104)
 # Animals take so much of their cell, and wander so many pixels between two frames.

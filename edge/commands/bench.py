@@ -63,8 +63,8 @@ def _size(text: str) -> tuple[int, int]:
 
 def _bench(options: argparse.Namespace) -> int:
     from edge.bench import Bench
-    from edge.bench.memory import resident_mb
     from edge.bench.picture import cost_picture
+    from edge.memory import resident_mb
     from edge.serving import serve_bundle
 
     if options.frames < 1:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,11 @@ from edge.agent import Agent, Observer
 from edge.commands.options import Commands, add_login, add_verbose, login, say
 from edge.config import AgentConfig, check_config, read_config
 from edge.errors import UsageError
+from edge.health import set_up_logs
 from edge.pipeline import FrameResult
 from edge.vision.types import Frame, Image
 
+LOG = logging.getLogger("earmark")
 # How many frames' times tell the rate of an annotated video.
 _RATE_FRAMES = 12
 
@@ -40,12 +44,16 @@ def add_parser(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     config = _run_config(options)
+    level = "info" if options.verbose else config.log.level
+    # journald knows the time of every line by itself.
+    set_up_logs(config.log.format, level, journal="JOURNAL_STREAM" in os.environ)
     observers: list[Observer] = []
     video = None
     if config.annotate is not None:
         video = _AnnotatedVideo(Path(config.annotate))
         observers.append(video)
-    agent = Agent(config, observers=observers, say=say)
+    tell = LOG.warning if config.log.format == "json" else say
+    agent = Agent(config, observers=observers, say=tell)
 
     def stop(number: int, _: object) -> None:
         agent.stop()

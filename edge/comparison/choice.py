@@ -8,8 +8,9 @@ from edge.comparison.kalman_appearance import KalmanAppearance
 from edge.comparison.nearest_box import NearestBox
 from edge.comparison.window_mean import WindowMean
 from edge.identity.means import ClassMeans
-from edge.pipeline import FrameDetector, FrameTracker, Pipeline, PipelineOptions
+from edge.pipeline import FrameTracker, Pipeline, PipelineOptions
 from edge.vision.look import CropEmbedder
+from edge.vision.types import FrameDetector
 
 TrackerName = Literal["earmark", "nearest-box", "kalman-appearance", "window-mean"]
 TRACKERS: tuple[TrackerName, ...] = get_args(TrackerName)

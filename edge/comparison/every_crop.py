@@ -16,11 +16,11 @@ from edge.errors import BundleError
 from edge.identity.matching import Matcher
 from edge.identity.means import ClassMeans
 from edge.identity.types import Track
-from edge.pipeline import FrameDetector, FrameResult
+from edge.pipeline import FrameResult
 from edge.vision.doubles import without_doubles
 from edge.vision.geometry import cut_crop
 from edge.vision.look import CropEmbedder
-from edge.vision.types import Detections, Floats, Frame, Image
+from edge.vision.types import Detections, Floats, Frame, FrameDetector, Image
 
 # As ours: the trackers are compared, not what the detector says twice.
 _DOUBLE_IOU, _DOUBLE_COVERED = 0.4, 0.75

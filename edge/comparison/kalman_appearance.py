@@ -13,9 +13,8 @@ from edge.comparison.every_crop import CropTrack, EveryCropTracker, unit_mean
 from edge.identity.association import assign
 from edge.identity.kalman import BoxFilters, MotionOptions
 from edge.identity.means import ClassMeans
-from edge.pipeline import FrameDetector
 from edge.vision.look import CropEmbedder
-from edge.vision.types import Detections, Floats
+from edge.vision.types import Detections, Floats, FrameDetector
 
 # Weight of appearance and crops remembered are the public project's; frames are DeepSORT's. The
 # gate is the 95 % quantile of chi-square with 4 degrees of freedom.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from edge.errors import BundleError, SelfTestError
 from edge.vision.embedder import Embedder
 from edge.vision.geometry import iou_matrix
-from edge.vision.types import Detections, Floats, Image
+from edge.vision.types import Detections, Floats, FrameDetector, Image
 
 # Measured with the demo's detector: the same to the last bit between versions of ai-edge-litert,
 # x86-64 and aarch64; IoU 0.84 and more, scores 0.04 apart at most, with tflite-runtime 2.14; not
@@ -25,17 +24,6 @@ from edge.vision.types import Detections, Floats, Image
 _LEAST_IOU = 0.7
 _SCORE_SLACK = 0.15
 _LEAST_AGREEMENT = 0.8
-
-
-class FrameDetector(Protocol):
-    """What is asked of a detector."""
-
-    @property
-    def score_threshold(self) -> float:
-        """The score from which a box is an animal."""
-
-    def detect(self, image: Image, score_threshold: float | None = None) -> Detections:
-        """Return the animals of a frame, best first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,3 +85,14 @@ class Crop:
     image: Image
     box: Floats
     quality: CropQuality
+
+
+class FrameDetector(Protocol):
+    """A detector, as whoever looks at frames needs it."""
+
+    @property
+    def score_threshold(self) -> float:
+        """The score from which a box is an animal."""
+
+    def detect(self, image: Image, score_threshold: float | None = None) -> Detections:
+        """Return the animals of a frame (H, W, 3), best first."""

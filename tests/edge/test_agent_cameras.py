@@ -172,43 +172,6 @@ def test_an_observer_that_fails_is_left_out_and_told(
     assert harness.said == ["out.mp4: disk full"]
 
 
-def test_a_region_s_sightings_are_those_of_the_whole_frame(
-    make_herd: Make, harness: Harness, messenger: type[FakeMessenger]
-) -> None:
-    clip = make_herd(frames=30) / "pen.mp4"
-    shapes: set[tuple[int, ...]] = set()
-    harness.agent(
-        camera(clip, region=(0.25, 0.5, 1.0, 1.0)),
-        observers=[lambda frame, result: shapes.add(frame.image.shape)],
-    ).run()
-    events = messenger.made[0].events
-    assert {event.animal for event in events} == {"pig02"}
-    for event in events:
-        left = 250 - 2 * round(event.monotonic * 10)
-        assert event.box[0] * 320 == pytest.approx(left, abs=6)
-        assert event.box[1] * 240 == pytest.approx(150, abs=6)
-    # Who draws or keeps pictures still gets all of them.
-    assert shapes == {(240, 320, 3)}
-
-
-def test_what_a_mask_hides_is_never_told(
-    make_herd: Make, harness: Harness, messenger: type[FakeMessenger]
-) -> None:
-    upper = [(0.0, 0.0), (1.0, 0.0), (1.0, 0.5), (0.0, 0.5)]
-    harness.agent(camera(make_herd(frames=30) / "pen.mp4", mask=[upper])).run()
-    assert {event.animal for event in messenger.made[0].events} == {"pig02"}
-
-
-def test_a_mask_that_is_no_picture_is_told_before_models_are_loaded(
-    make_herd: Make, harness: Harness, messenger: type[FakeMessenger], tmp_path: Path
-) -> None:
-    (tmp_path / "mask.png").write_text("no picture")
-    clip = make_herd(frames=3) / "pen.mp4"
-    with pytest.raises(UsageError, match=r"mask\.png"):
-        harness.agent(camera(clip, mask=str(tmp_path / "mask.png"))).run()
-    assert messenger.made == []
-
-
 def test_a_live_camera_is_graded_and_a_file_is_not(
     make_herd: Make,
     harness: Harness,

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -38,8 +39,9 @@ def edge_cli(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], herd_bundle: Bundle
 ) -> Callable[..., Done]:
     """Call with arguments; the bundle is the one whose models see colours."""
-    for module in (edge.agent, edge.release.bundle):
-        monkeypatch.setattr(module, "load_bundle", lambda path, threads=2: herd_bundle)
+    monkeypatch.setattr(edge.release.bundle, "load_bundle", lambda path, threads=2: herd_bundle)
+    served = SimpleNamespace(bundle=herd_bundle, inference=None)
+    monkeypatch.setattr(edge.agent, "serve_bundle", lambda path, **options: served)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setenv("COLUMNS", "160")
 

@@ -25,7 +25,6 @@ MINIMAL: dict[str, Any] = {
     "bundle": "/b",
     "cameras": [{"name": "pen-1", "source": "rtsp://camera/x"}],
 }
-ALL_OF_IT = [[[0, 0], [1, 0], [1, 1], [0, 1]]]
 
 
 def write(path: Path, settings: Any) -> Path:
@@ -53,11 +52,7 @@ def test_only_bundle_and_cameras_must_be_given(tmp_path: Path) -> None:
         ({"cameras": [{"name": "PEN", "source": "x"}]}, "name"),
         ({"cameras": [{"name": "pen-1", "source": "x", "fps": 0}]}, "fps"),
         ({"cameras": [{"name": "pen-1", "source": "x", "speed": 2}]}, "speed"),
-        ({"cameras": [{"name": "aa", "source": "x", "stall_s": 0}]}, "stall_s"),
-        ({"cameras": [{"name": "aa", "source": "x", "region": [0.5, 0, 0.4, 1]}]}, "region"),
-        ({"cameras": [{"name": "aa", "source": "x", "region": [0, 0, 1]}]}, "region"),
-        ({"cameras": [{"name": "aa", "source": "x", "mask": [[[0, 0], [1, 1]]]}]}, "mask"),
-        ({"cameras": [{"name": "aa", "source": "x", "mask": ALL_OF_IT}]}, r"cameras\[0\]\.mask"),
+        ({"cameras": [{"name": "pen-1", "source": "x", "stall_s": 0}]}, "stall_s"),
         ({"broker": {"url": "mqtt://x", "user": "me"}}, "user"),
         ({"broker": {"keepalive_s": 1}}, "keepalive_s"),
         ({"naming": {"min_share": 1.5}}, "min_share"),
@@ -125,18 +120,6 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert config.broker.ca_file == str(tmp_path / "ca.pem")
     assert config.broker.password_file == str(tmp_path / "pw")
     assert config.broker.url == "mqtts://b"
-
-
-def test_a_camera_s_view(tmp_path: Path) -> None:
-    region, mask = [0.1, 0.2, 0.9, 1], [[[0, 0], [0.5, 0], [0, 0.5]]]
-    cameras = [
-        {"name": "pen-1", "source": "rtsp://x/y", "region": region, "mask": mask},
-        {"name": "pen-2", "source": "rtsp://x/z", "mask": "masks/pen-2.png"},
-    ]
-    config = load_config(write(tmp_path / "agent.yaml", {**MINIMAL, "cameras": cameras}))
-    assert config.cameras[0].region == (0.1, 0.2, 0.9, 1.0)
-    assert config.cameras[0].mask == [[(0.0, 0.0), (0.5, 0.0), (0.0, 0.5)]]
-    assert config.cameras[1].mask == str(tmp_path / "masks/pen-2.png")
 
 
 @pytest.mark.parametrize("source", ["rtsp://camera/x", "v4l2:/dev/video0", "/dev/video0"])

@@ -44,8 +44,7 @@ class FrameAugmentation:
     probabilities of a night camera's grey, a blurred frame and sensor noise (sigma in grey
     levels). least_visible: a box keeps its animal if that share of it is still in the frame.
     mosaic: probability that a frame is put together from parts of four (Bochkovskiy et al.,
-    "YOLOv4", 2020), so that few photographs make many scenes; none in the last fifth of the
-    steps and in a refit.
+    "YOLOv4", 2020), so that few photographs make many scenes.
     """
 
     scale: float = 1.35

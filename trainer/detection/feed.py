@@ -15,9 +15,6 @@ from trainer.detection.assign import assign_targets
 from trainer.detection.augment import Annotated, FrameAugmenter
 from trainer.detection.options import DetectorOptions
 
-# Of the steps, the last ones, which learn from no mosaics.
-_WHOLE_SHARE = 0.2
-
 
 class Batch(NamedTuple):
     """images uint8 (B, H, W, 3); classes int32 (B, N), -1 for background; encodings (B, N, 4)."""
@@ -69,10 +66,7 @@ class Feed:
     def _make(self, number: int, rows: NDArray[np.int64]) -> Batch:
         # A generator for each batch: threads may finish in any order, and training may be resumed.
         rng = np.random.default_rng((self._options.seed, number))
-        # In the end it shall see what it will be asked: whole frames (Ge et al., "YOLOX", 2021).
-        whole = number >= (1 - _WHOLE_SHARE) * self._options.steps
-        mosaic = 0.0 if whole else self._options.augmentation.mosaic
-        frames = [self._changed(int(row), mosaic, rng) for row in rows]
+        frames = [self._changed(int(row), rng) for row in rows]
         targets = [
             assign_targets(self._anchors, moved, labels, self._options.match_iou)
             for _, moved, labels in frames
@@ -83,7 +77,8 @@ class Feed:
             np.stack([target.encodings for target in targets]),
         )
 
-    def _changed(self, row: int, mosaic: float, rng: np.random.Generator) -> Annotated:
+    def _changed(self, row: int, rng: np.random.Generator) -> Annotated:
+        mosaic = self._options.augmentation.mosaic
         if mosaic and rng.random() < mosaic:
             rows = [row, *rng.integers(len(self._images), size=3).tolist()]
             return self._augment.mosaic([self._frame(one) for one in rows], rng)

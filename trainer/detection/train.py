@@ -91,7 +91,7 @@ def train_detector(
     key: str = "",
     name: str = "detector",
 ) -> TrainedDetector:
-    """Train on `train` and keep the step with the best AP50 on `validation` (AP decides ties).
+    """Train on `train` and keep the step with the best AP on `validation`.
 
     Without boxes in `validation` the last step is kept. start: a detector of the same options whose
     anchors and weights to go on from. state: folder for checkpoints and TensorBoard logs under
@@ -132,7 +132,7 @@ def train_detector(
             if course.due:
                 figures = judge(step.averaged)
                 ap50, ap = (figures["ap50"], figures["ap"]) if figures else (None, None)
-                score = None if ap50 is None or ap is None else (round(ap50, 3), ap)
+                score = None if ap is None else (ap,)
                 write_logs(logs, name, course.judge((ap50, ap), score))
                 if saved is not None:
                     save_checkpoint(saved, key, course.checkpoint())
@@ -173,7 +173,6 @@ def refit(
         steps=options.refit_steps,
         learning_rate=_REFIT_RATE * options.peak_rate,
         score_threshold=trained.score_threshold,
-        augmentation=replace(options.augmentation, mosaic=0.0),
         refit_steps=0,
     )
     final = train_detector(

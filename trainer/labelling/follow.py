@@ -18,10 +18,10 @@ import numpy as np
 
 from edge.identity.evidence import EvidenceOptions
 from edge.identity.tracking import Tracker, TrackerOptions, TrackState
-from edge.pipeline import FrameDetector, PipelineOptions
+from edge.pipeline import PipelineOptions
 from edge.vision.doubles import without_doubles
 from edge.vision.geometry import box_areas, intersection_matrix
-from edge.vision.types import Floats, Frame
+from edge.vision.types import Floats, Frame, FrameDetector
 
 _DEVICE = PipelineOptions()
 _STRONGER = 1.2

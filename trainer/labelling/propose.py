@@ -11,10 +11,9 @@ from pathlib import Path
 import msgspec
 
 from edge.errors import UsageError
-from edge.pipeline import FrameDetector
 from edge.vision.geometry import crop_pixels
 from edge.vision.quality import CropGates, assess
-from edge.vision.types import Floats, Frame
+from edge.vision.types import Floats, Frame, FrameDetector
 from trainer.labelling.choose import Candidates, choose, judged
 from trainer.labelling.files import crop_name
 from trainer.labelling.follow import Follower, FollowOptions, Seen

@@ -14,8 +14,7 @@ from typing import Any
 from edge.capture import SourceOptions, open_source
 from edge.capture.source import Source, Status
 from edge.errors import SourceError, UsageError
-from edge.pipeline import FrameDetector
-from edge.vision.types import Frame
+from edge.vision.types import Frame, FrameDetector
 from trainer.labelling.places import Place
 from trainer.labelling.propose import ProposeOptions, Proposer
 from trainer.labelling.tracklets import Tracklet

@@ -10,9 +10,9 @@ import pytest
 
 from edge.bench import Measurement, slope_and_base
 from edge.bench.budgets import Budget, matching_ms, tracker_ms
-from edge.bench.memory import family, resident_mb
 from edge.bench.picture import cost_picture
 from edge.bench.timing import Stopwatch, Timed, TimedModel
+from edge.memory import family, resident_mb
 
 
 class Clock:

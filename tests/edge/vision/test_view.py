@@ -1,144 +1,93 @@
-"""Regions and masks: which pixels are looked at, and which settings are refused."""
-
 from __future__ import annotations
 
-from pathlib import Path
-
-import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from edge.errors import UsageError
-from edge.vision.view import View, make_view, read_stencil
-
-GREY = [114, 114, 114]
-HALF = [(0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)]
+from edge.vision.types import Detections, Image
+from edge.vision.view import View, ViewedDetector
 
 
-def picture(height: int = 40, width: int = 80) -> np.ndarray:
-    """Return a picture in which each pixel holds its own place: (row, column, 255)."""
-    rows, columns = np.indices((height, width))
-    return np.stack([rows, columns, np.full_like(rows, 255)], axis=2).astype(np.uint8)
+class Eye:
+    """Finds a box of four pixels a side at every white pixel, and keeps what it was shown."""
+
+    score_threshold = 0.4
+
+    def __init__(self) -> None:
+        self.shown: list[Image] = []
+
+    def detect(self, image: Image, score_threshold: float | None = None) -> Detections:
+        self.shown.append(image)
+        rows, columns = np.nonzero(image[..., 0] == 255)
+        boxes = np.stack([columns - 2, rows - 2, columns + 2, rows + 2], axis=1).astype(np.float32)
+        count = len(boxes)
+        return Detections(boxes, np.full(count, 0.9, np.float32), np.zeros(count, np.int32))
 
 
-def test_a_region_is_cut_out_with_its_pixels() -> None:
-    image = picture()
-    view = View((0.25, 0.5, 0.75, 1.0))
-    assert np.array_equal(view.look(image), image[20:40, 20:60])
-    window = view.window(40, 80)
-    assert (window.x1, window.y1, window.x2, window.y2) == (20, 20, 60, 40)
+def frame(*places: tuple[int, int]) -> Image:
+    """A grey frame of 100 by 200 with white pixels at x, y."""
+    image = np.full((100, 200, 3), 50, np.uint8)
+    for x, y in places:
+        image[y, x] = 255
+    return image
 
 
-def test_a_region_grows_to_whole_pixels() -> None:
-    window = View((0.26, 0.51, 0.74, 0.99)).window(10, 10)
-    assert (window.x1, window.y1, window.x2, window.y2) == (2, 5, 8, 10)
+def test_boxes_of_a_region_lie_in_the_whole_frame() -> None:
+    eye = Eye()
+    viewed = ViewedDetector(eye, View(region=(0.25, 0.5, 0.75, 1.0)))
+    found = viewed.detect(frame((60, 70), (10, 10), (160, 90)))
+    assert eye.shown[0].shape == (50, 100, 3)
+    assert eye.shown[0].flags.c_contiguous
+    assert found.boxes.tolist() == [[58, 68, 62, 72]]
+    assert viewed.score_threshold == 0.4
 
 
-def test_a_polygon_hides_what_is_inside_and_nothing_else() -> None:
-    image = picture()
-    seen = View(polygons=[HALF]).look(image)
-    assert (seen[:, :40] == GREY).all()
-    # The polygon's own edge lies on column 40.
-    assert np.array_equal(seen[:, 41:], image[:, 41:])
+def test_what_is_masked_is_filled_and_not_found() -> None:
+    eye = Eye()
+    left_half = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
+    viewed = ViewedDetector(eye, View(masks=(left_half,)), (1, 2, 3))
+    image = frame((20, 20), (150, 20))
+    before = image.copy()
+    found = viewed.detect(image)
+    np.testing.assert_array_equal(image, before)
+    assert found.boxes.tolist() == [[148, 18, 152, 22]]
+    assert eye.shown[0][20, 20].tolist() == [1, 2, 3]
+    assert eye.shown[0][20, 150].tolist() == [255, 255, 255]
 
 
-def test_the_picture_itself_stays_as_it_is() -> None:
-    image = picture()
-    View(polygons=[HALF]).look(image)
-    assert np.array_equal(image, picture())
+def test_a_box_that_reaches_out_of_the_mask_goes_by_its_centre() -> None:
+    class Wide(Eye):
+        def detect(self, image: Image, score_threshold: float | None = None) -> Detections:
+            boxes = np.array([[80, 0, 110, 40], [90, 0, 130, 40]], np.float32)
+            return Detections(boxes, np.full(2, 0.9, np.float32), np.zeros(2, np.int32))
+
+    mask = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
+    found = ViewedDetector(Wide(), View(masks=(mask,))).detect(frame())
+    assert found.boxes.tolist() == [[90, 0, 130, 40]]
 
 
-def test_two_looks_share_no_memory() -> None:
-    view = View(polygons=[HALF])
-    first = view.look(picture())
-    view.look(np.zeros((40, 80, 3), np.uint8))
-    assert np.array_equal(first[:, 41:], picture()[:, 41:])
-
-
-def test_a_mask_and_a_region_are_both_of_the_whole_picture() -> None:
-    image = picture()
-    seen = View((0.25, 0.0, 1.0, 1.0), [HALF]).look(image)
-    assert seen.shape == (40, 60, 3)
-    assert (seen[:, :20] == GREY).all()
-    assert np.array_equal(seen[:, 21:], image[:, 41:])
-
-
-def test_a_camera_that_changes_its_size_is_seen_by_its_new_one() -> None:
-    view = View((0.5, 0.0, 1.0, 1.0), [[(0.5, 0.0), (1.0, 0.0), (1.0, 0.5), (0.5, 0.5)]])
-    assert view.look(picture(40, 80)).shape == (40, 40, 3)
-    seen = view.look(picture(20, 20))
-    assert seen.shape == (20, 10, 3)
-    assert (seen[:10] == GREY).all()
-    assert np.array_equal(seen[11:], picture(20, 20)[11:, 10:])
-
-
-def test_a_picture_s_dark_part_hides(tmp_path: Path) -> None:
-    stencil = np.full((4, 8), 255, np.uint8)
-    stencil[:, :4] = 0
-    cv2.imwrite(str(tmp_path / "mask.png"), stencil)
-    view = make_view(None, str(tmp_path / "mask.png"))
-    assert view is not None
-    seen = view.look(picture())
-    assert (seen[:, :40] == GREY).all()
-    assert np.array_equal(seen[:, 40:], picture()[:, 40:])
-
-
-def test_a_mask_that_hides_nothing_costs_no_copy() -> None:
-    image = picture()
-    seen = View(stencil=np.full((2, 2), 200, np.uint8)).look(image)
-    assert np.shares_memory(seen, image)
+def test_a_mask_follows_the_size_of_the_frames() -> None:
+    viewed = ViewedDetector(Eye(), View(masks=(((0, 0), (0.5, 0), (0.5, 1), (0, 1)),)))
+    assert len(viewed.detect(frame((20, 20), (150, 20)))) == 1
+    small = frame((20, 20), (90, 20))[:50, :100]
+    assert viewed.detect(small).boxes.tolist() == [[88, 18, 92, 22]]
 
 
 @pytest.mark.parametrize(
-    "region", [(0.5, 0, 0.5, 1), (0.6, 0, 0.5, 1), (0, 0.9, 1, 0.1), (-0.1, 0, 1, 1), (0, 0, 1, 2)]
+    ("fields", "words"),
+    [
+        ({"region": (0.5, 0.0, 0.5, 1.0)}, "left to right"),
+        ({"region": (0.0, 0.0, 1.2, 1.0)}, "from 0 to 1"),
+        ({"region": (0.0, float("nan"), 1.0, 1.0)}, "from 0 to 1"),
+        ({"masks": (((0.0, 0.0), (1.0, 1.0)),)}, "3 points or more"),
+        ({"masks": (((0.0, 0.0), (1.0, 1.0), (2.0, 0.0)),)}, "points lie from 0 to 1"),
+    ],
 )
-def test_a_region_without_extent_or_outside_is_refused(region: tuple[float, ...]) -> None:
-    with pytest.raises(UsageError, match="region"):
-        View(region)  # type: ignore[arg-type]
+def test_views_that_cannot_be(fields: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        View(**fields)
 
 
-def test_numbers_that_are_none_are_refused() -> None:
-    with pytest.raises(UsageError, match="region"):
-        View((0.0, 0.0, float("nan"), 1.0))
-
-
-def test_a_mask_that_hides_all_of_the_region_is_refused() -> None:
-    with pytest.raises(UsageError, match="hides all"):
-        View((0.0, 0.0, 0.4, 1.0), [HALF])
-
-
-@pytest.mark.parametrize("data", [b"", b"no picture", None])
-def test_a_mask_that_is_no_picture_is_named(tmp_path: Path, data: bytes | None) -> None:
-    path = tmp_path / "mask.png"
-    if data is not None:
-        path.write_bytes(data)
-    with pytest.raises(UsageError, match=r"mask\.png: mask"):
-        read_stencil(path)
-
-
-def test_without_region_and_mask_there_is_no_view() -> None:
-    assert make_view(None, None) is None
-    assert make_view(None, []) is None
-
-
-fractions = st.floats(0, 1, allow_nan=False)
-
-
-@given(fractions, fractions, fractions, fractions, st.integers(1, 60), st.integers(1, 60))
-def test_every_region_is_inside_the_frame_and_has_a_pixel(
-    a: float, b: float, c: float, d: float, height: int, width: int
-) -> None:
-    x1, x2 = sorted((a, b))
-    y1, y2 = sorted((c, d))
-    if x1 == x2 or y1 == y2:
-        return
-    window = View((x1, y1, x2, y2)).window(height, width)
-    assert 0 <= window.x1 < window.x2 <= width
-    assert 0 <= window.y1 < window.y2 <= height
-    # Nothing of the region is left out.
-    assert window.x1 <= x1 * width + 1e-9
-    assert window.x2 >= x2 * width - 1e-9
-    assert window.y1 <= y1 * height + 1e-9
-    assert window.y2 >= y2 * height - 1e-9
+def test_a_view_of_everything_is_whole() -> None:
+    assert View().whole
+    assert not View(region=(0.0, 0.0, 1.0, 0.9)).whole
+    assert not View(masks=(((0, 0), (1, 1), (0, 1)),)).whole

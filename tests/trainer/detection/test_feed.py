@@ -51,11 +51,3 @@ def test_mosaics_come_as_often_as_asked_and_are_resumable() -> None:
     np.testing.assert_array_equal(whole[3].images, rest[1].images)
     plain = list(islice(feed(), 4))
     assert any(not np.array_equal(a.images, b.images) for a, b in zip(whole, plain, strict=True))
-
-
-def test_the_last_fifth_of_the_steps_sees_whole_frames() -> None:
-    plain = replace(OPTIONS, steps=10)
-    options = replace(plain, augmentation=FrameAugmentation(mosaic=1.0))
-    pairs = zip(islice(feed(options), 10), islice(feed(plain), 10), strict=True)
-    same = [np.array_equal(a.images, b.images) for a, b in pairs]
-    assert same == [False] * 8 + [True] * 2

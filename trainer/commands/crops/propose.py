@@ -11,8 +11,8 @@ from trainer.commands.data.options import positive
 from trainer.commands.options import Commands, add_verbose
 
 if TYPE_CHECKING:
-    from edge.pipeline import FrameDetector
     from edge.release.bundle import Bundle
+    from edge.vision.types import FrameDetector
 
 # As `trainer.labelling.propose.ProposeOptions`, which is imported only when the command runs.
 _LEAST_FRAMES, _MOST_CROPS = 20, 12

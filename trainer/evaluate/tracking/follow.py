@@ -14,10 +14,10 @@ from edge.capture import SourceOptions, open_source
 from edge.comparison import TrackerName, make_tracker
 from edge.errors import UsageError
 from edge.identity.means import ClassMeans
-from edge.pipeline import FrameDetector, FrameTracker
+from edge.pipeline import FrameTracker
 from edge.vision.geometry import Colour
 from edge.vision.look import CropEmbedder
-from edge.vision.types import Detections, Floats, Frame, Image
+from edge.vision.types import Detections, Floats, Frame, FrameDetector, Image
 from trainer.evaluate.tracking.rows import PredictedBox
 
 if TYPE_CHECKING:

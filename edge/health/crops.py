@@ -1,0 +1,170 @@
+"""A ring of the last crops that are worth a person's look: the queue for labelling."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge.files import write_atomically
+from edge.identity.types import Track
+from edge.pipeline import FrameResult
+from edge.vision.geometry import crop_pixels
+from edge.vision.types import Frame, Image
+
+LOG = logging.getLogger("earmark.crops")
+_QUALITY = 92
+_WAITING = 32
+_LOW_MARGIN = 0.1
+# Of one track: the doubtful ones so often, the ordinary ones so seldom.
+_DOUBTFUL_S = 60.0
+_ORDINARY_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What named the animals: bundle and sequence number of the class means."""
+
+    bundle: str
+    means_seq: int
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was kept of a track last: when, and its name then."""
+
+    at_s: float
+    animal: str | None
+
+
+class CropRing:
+    """An observer of frames that keeps crops as JPEG files, a JSON beside each, the newest `keep`.
+
+    `named/<animal>/` and `unnamed/<reason>/` below `folder` hold `<camera>-<date>_<time>-<track>`
+    files: the layout that `earmark-trainer means` takes. Kept are animals that nobody should name,
+    names by a narrow margin, and names that changed, once a minute and track; of the others one
+    every ten minutes. Files are written by a thread of its own: what it has no time for is left
+    out, and a disk that is full or read-only costs crops and one warning.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        keep: int,
+        release: Callable[[], Release],
+        warn: Callable[[str], None] = LOG.warning,
+    ) -> None:
+        self._folder, self._keep, self._release, self._warn = folder, keep, release, warn
+        self._tracks: dict[tuple[str, int], _Seen] = {}
+        self._waiting: queue.Queue[tuple[Path, Image, dict[str, Any]] | None] = queue.Queue(
+            _WAITING
+        )
+        self._kept: deque[Path] = deque()
+        self._warned = False
+        self._thread = threading.Thread(target=self._write_all, name="crops", daemon=True)
+        self._thread.start()
+
+    def __call__(self, frame: Frame, result: FrameResult) -> None:
+        """Keep what of a frame is worth it."""
+        for track in result.ended:
+            self._tracks.pop((frame.camera, track.id), None)
+        for track in result.tracks:
+            if track.seen and track.settled and self._worth_it(frame, track):
+                self._tracks[frame.camera, track.id] = _Seen(frame.monotonic_s, track.animal)
+                with contextlib.suppress(queue.Full):
+                    pixels = crop_pixels(frame.image, track.box).copy()
+                    self._waiting.put_nowait(
+                        (self._place(frame, track), pixels, self._facts(frame, track))
+                    )
+
+    def close(self) -> None:
+        """Write what waits and end."""
+        self._waiting.put(None)
+        self._thread.join(timeout=10)
+
+    def _worth_it(self, frame: Frame, track: Track) -> bool:
+        before = self._tracks.get((frame.camera, track.id))
+        if before is None or track.animal != before.animal:
+            return True
+        narrow = track.margin is not None and track.margin < _LOW_MARGIN
+        doubtful = track.animal is None or narrow
+        every_s = _DOUBTFUL_S if doubtful else _ORDINARY_S
+        return frame.monotonic_s - before.at_s >= every_s
+
+    def _place(self, frame: Frame, track: Track) -> Path:
+        if frame.wall_time is None:
+            when = f"undated_{frame.index:09d}"
+        else:
+            when = frame.wall_time.strftime("%Y%m%d_%H%M%S%f")[:-3]
+        sort = Path("named", track.animal) if track.animal else Path("unnamed", str(track.reason))
+        return self._folder / sort / f"{frame.camera}-{when}-{track.id}.jpg"
+
+    def _facts(self, frame: Frame, track: Track) -> dict[str, Any]:
+        height, width = frame.image.shape[:2]
+        sides = np.array([width, height, width, height])
+        release = self._release()
+        wall: datetime | None = frame.wall_time
+        return {
+            "camera": frame.camera,
+            "track": track.id,
+            "animal": track.animal,
+            "reason": track.reason,
+            "confidence": _number(track.confidence),
+            "distance": _number(track.distance),
+            "margin": _number(track.margin),
+            "votes": track.votes,
+            "box": [round(float(value), 4) for value in track.box / sides],
+            "score": _number(track.score),
+            "time": None if wall is None else wall.isoformat(timespec="milliseconds"),
+            "release": release.bundle,
+            "means_seq": release.means_seq,
+        }
+
+    # -- the writing thread ----------------------------------------------------------------------
+
+    def _write_all(self) -> None:
+        with contextlib.suppress(OSError):
+            files = [(path.stat().st_mtime, path) for path in self._folder.glob("*/*/*.jpg")]
+            self._kept.extend(path for _, path in sorted(files))
+        while (item := self._waiting.get()) is not None:
+            try:
+                self._write(*item)
+            except (OSError, cv2.error) as error:
+                if not self._warned:
+                    self._warned = True
+                    self._warn(f"{self._folder}: crops cannot be kept: {error}")
+
+    def _write(self, path: Path, pixels: Image, facts: dict[str, Any]) -> None:
+        done, data = cv2.imencode(
+            ".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+        )
+        if not done:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The picture comes last: one without its facts is never seen.
+        facts_path = path.with_suffix(".json")
+        write_atomically(facts_path, (json.dumps(facts, indent=1) + "\n").encode())
+        write_atomically(path, data.tobytes())
+        self._kept.append(path)
+        while len(self._kept) > self._keep:
+            old = self._kept.popleft()
+            for one in (old, old.with_suffix(".json")):
+                one.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                old.parent.rmdir()  # only when it is empty
+
+
+def _number(value: float | None) -> float | None:
+    """Return a number that JSON has, rounded; None for what is infinite or none."""
+    return round(float(value), 4) if value is not None and np.isfinite(value) else None

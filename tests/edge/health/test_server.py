@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+import sys
+import urllib.error
+import urllib.request
+
+import pytest
+
+from edge.errors import EarmarkError, UsageError
+from edge.health import Condition, HealthServer, parse_listen
+from edge.health.metrics import CameraNumbers, Numbers, render
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_the_pages() -> None:
+    conditions = [Condition((), ("camera a: away for 3 s",)), Condition(("disk",), ())]
+
+    def metrics() -> bytes:
+        raise EarmarkError("metrics need: pip install 'earmark[metrics]'")
+
+    server = HealthServer(("127.0.0.1", 0), lambda: conditions.pop(0), metrics)
+    try:
+        code, body = get(server.port, "/healthz")
+        assert code == 200
+        assert json.loads(body) == {
+            "status": "ok",
+            "problems": [],
+            "warnings": ["camera a: away for 3 s"],
+        }
+        code, body = get(server.port, "/healthz?verbose")
+        assert (code, json.loads(body)["problems"]) == (503, ["disk"])
+        assert get(server.port, "/metrics") == (
+            501,
+            "metrics need: pip install 'earmark[metrics]'\n",
+        )
+        assert get(server.port, "/else")[0] == 404
+        with pytest.raises(UsageError, match="another agent"):
+            HealthServer(("127.0.0.1", server.port), lambda: Condition((), ()), metrics)
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1:9110", ("127.0.0.1", 9110)),
+        ("localhost:1", ("localhost", 1)),
+        ("[::1]:9110", ("::1", 9110)),
+    ],
+)
+def test_addresses_that_may_be_listened_on(text: str, expected: tuple[str, int]) -> None:
+    assert parse_listen(text, remote=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("9110", "write HOST:PORT"),
+        ("127.0.0.1:", "write HOST:PORT"),
+        ("127.0.0.1:70000", "write HOST:PORT"),
+        ("barn:9110", "give an IP address"),
+        ("0.0.0.0:9110", "anybody there could read it"),
+        ("192.168.1.5:9110", "anybody there could read it"),
+    ],
+)
+def test_addresses_that_may_not(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        parse_listen(text, remote=False)
+    assert parse_listen("0.0.0.0:9110", remote=True) == ("0.0.0.0", 9110)
+
+
+def numbers() -> Numbers:
+    camera = CameraNumbers(up=True, dropped=3, lost=1)
+    for seconds in (0.005, 0.03, 0.04, 9.0):
+        camera.frame(seconds)
+    return Numbers(
+        {"pen-1": camera}, 7, 2, 4.5, 1, "cpu (x)", "abc", "0.1", False, True, 48.0, 99.5
+    )
+
+
+def test_what_prometheus_reads() -> None:
+    lines = render(numbers()).decode().splitlines()
+    for line in (
+        'earmark_agent_info{backend="cpu (x)",release="abc",version="0.1"} 1.0',
+        "earmark_healthy 1.0",
+        "earmark_outbox_events 2.0",
+        "earmark_outbox_oldest_seconds 4.5",
+        "earmark_temperature_celsius 48.0",
+        "earmark_sightings_total 7.0",
+        "earmark_inference_restarts_total 1.0",
+        'earmark_camera_up{camera="pen-1"} 1.0',
+        'earmark_frames_total{camera="pen-1"} 4.0',
+        'earmark_frames_dropped_total{camera="pen-1"} 3.0',
+        'earmark_frame_seconds_bucket{camera="pen-1",le="0.02"} 1.0',
+        'earmark_frame_seconds_bucket{camera="pen-1",le="0.05"} 3.0',
+        'earmark_frame_seconds_bucket{camera="pen-1",le="5.0"} 3.0',
+        'earmark_frame_seconds_bucket{camera="pen-1",le="+Inf"} 4.0',
+        'earmark_frame_seconds_count{camera="pen-1"} 4.0',
+        'earmark_frame_seconds_sum{camera="pen-1"} 9.075',
+    ):
+        assert line in lines, line
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(EarmarkError, match=r"earmark\[metrics\]"):
+        render(numbers())
