@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -23,44 +24,98 @@ SOURCES = ("edge", "trainer", "deploy")
 FILES = ("pyproject.toml", "constraints.txt", "README.md", "LICENSE")
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_edge_extra_is_enough_for_the_edge(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    for name in SOURCES:
-        shutil.copytree(
-            ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
-        )
-    for name in FILES:
-        shutil.copy(ROOT / name, source / name)
-    venv = tmp_path / "venv"
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-    }
+class Environment:
+    """A virtual environment with one extra of the project, installed from a copy of its files."""
 
-    def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    def __init__(self, folder: Path, extra: str, *pip_options: str | Path) -> None:
+        source = folder / "source"
+        for name in SOURCES:
+            shutil.copytree(
+                ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
+            )
+        for name in FILES:
+            shutil.copy(ROOT / name, source / name)
+        self._folder = folder
+        self._environ = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+        }
+        self.commands = folder / "venv" / "bin"
+        self.python = self.commands / "python"
+        self.succeed(sys.executable, "-m", "venv", folder / "venv")
+        self.succeed(
+            *(self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+            *(*pip_options, f"{source}[{extra}]"),
+        )
+
+    def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run a command there."""
         return subprocess.run(
             [str(part) for part in command],
-            cwd=tmp_path,
-            env=environment,
+            cwd=self._folder,
+            env=self._environ,
             capture_output=True,
             text=True,
             check=False,
         )
 
-    def succeed(*command: str | Path) -> str:
-        done = run(*command)
+    def succeed(self, *command: str | Path) -> str:
+        """Run a command that must succeed; return what it prints."""
+        done = self.run(*command)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    python = venv / "bin" / "python"
-    succeed(sys.executable, "-m", "venv", venv)
-    succeed(
-        *(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-        *("-c", source / "constraints.txt", f"{source}[edge]"),
+
+def golden_crop(folder: Path) -> np.ndarray:
+    """Write one of the demo's golden crops to `crop.png` and return it."""
+    with np.load(MODELS_DEMO / "bundle" / "selftest.npz") as archive:
+        crop = archive["crops"][0]
+    assert cv2.imwrite(str(folder / "crop.png"), cv2.cvtColor(crop, cv2.COLOR_RGB2BGR))
+    return np.asarray(crop)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12) or platform.machine() not in ("x86_64", "aarch64"),
+    reason="tflite-runtime 2.14 has no wheel for this Python and machine",
+)
+def test_the_older_runtime_answers_the_same_in_an_environment_of_its_own(tmp_path: Path) -> None:
+    # The lock is for numpy 2, which this runtime does not know.
+    there = Environment(tmp_path, "tflite-runtime")
+    runtime = "from edge.vision.runtime import runtime_name; print(runtime_name())"
+    assert there.succeed(there.python, "-c", runtime) == "tflite-runtime 2.14.0\n"
+    golden_crop(tmp_path)
+    ask = ("identify", "crop.png", "--bundle", MODELS_DEMO / "bundle", "--json")
+    theirs = json.loads(there.succeed(there.commands / "earmark-edge", *ask))
+    ours = json.loads(
+        subprocess.run(
+            [sys.executable, "-c", "from edge.cli import entry; entry()", *map(str, ask)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
     )
+    assert theirs["animal"] == ours["animal"]
+    assert abs(theirs["distance"] - ours["distance"]) < 0.03
+    # The agent's way: a child process, supervised, with the self-test through it.
+    serve = (
+        "import sys; from pathlib import Path; from edge.serving import serve_bundle; "
+        "serving = serve_bundle(Path(sys.argv[1])); print(serving.inference.backend); "
+        "serving.inference.close()"
+    )
+    served = there.succeed(there.python, "-c", serve, MODELS_DEMO / "bundle")
+    assert served == "cpu (tflite-runtime 2.14.0)\n"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_edge_extra_is_enough_for_the_edge(tmp_path: Path) -> None:
+    there = Environment(tmp_path, "edge", "-c", ROOT / "constraints.txt")
+    run, succeed, python = there.run, there.succeed, there.python
+    venv = there.commands.parent
 
     without = run(python, "-c", "import tensorflow")
     assert without.returncode != 0
@@ -72,9 +127,7 @@ def test_the_edge_extra_is_enough_for_the_edge(tmp_path: Path) -> None:
     assert succeed(command, "--version") == f"earmark-edge {__version__}\n"
 
     # The models answer there: the golden self-test passes on the way.
-    with np.load(MODELS_DEMO / "bundle" / "selftest.npz") as archive:
-        crop = archive["crops"][0]
-    assert cv2.imwrite(str(tmp_path / "crop.png"), cv2.cvtColor(crop, cv2.COLOR_RGB2BGR))
+    crop = golden_crop(tmp_path)
     answer = succeed(command, "identify", "crop.png", "--bundle", MODELS_DEMO / "bundle", "--json")
     assert json.loads(answer)["image"] == "crop.png"
 

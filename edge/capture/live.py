@@ -172,8 +172,10 @@ class LiveSource:
             self._listener("up", f"{self.camera}: frames arrive{' again' if again else ''}")
 
     def _tell_lost(self, why: str) -> None:
+        if self._closed.is_set():
+            return
         self.link.lost()
-        if self._up is not False and not self._closed.is_set():
+        if self._up is not False:
             self._up = False
             with self._changed:
                 # What was seen before the loss is no news after it.

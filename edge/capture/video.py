@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +14,10 @@ import numpy as np
 from edge.capture.clock import wall_time
 from edge.capture.source import SourceOptions
 from edge.errors import SourceError, UsageError
+from edge.vision.opencv import silence_opencv
 from edge.vision.types import Frame, Image
 
-# Read by OpenCV when it first opens a video: what is wrong with a file is ours to say, once.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-if "OPENCV_LOG_LEVEL" not in os.environ:
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+silence_opencv()
 
 _FPS_IF_UNKNOWN = 25.0
 _MAX_FPS = 1000.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,13 +15,14 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.capture.local_camera import LocalCamera, camera_missing
 from edge.identity.means import ClassMeans, MeansHeader
 from edge.messaging.local_broker import free_port
 from edge.release.bundle import Bundle
 from edge.vision.types import Detections, Floats, Image
 
 MODELS_DEMO = Path(__file__).parents[2] / "models" / "demo"
+# GStreamer's bindings are the system's; no virtual environment has them.
+SYSTEM_PYTHON = "/usr/bin/python3"
 FPS = 10.0
 SIZE = (240, 320)
 HERD = {"pig01": (220, 20, 20), "pig02": (20, 200, 20)}
@@ -69,14 +71,55 @@ def places_at(index: int) -> dict[str, tuple[int, int]]:
     return {"pig01": (20 + 2 * (index % 100), 30), "pig02": (250 - 2 * (index % 100), 150)}
 
 
+class RtspCamera:
+    """GStreamer's RTSP server with the demo's clip, for ever, on one port for its whole life."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.url = f"rtsp://127.0.0.1:{self.port}/pen"
+        self._process: subprocess.Popen[str] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Switch it on."""
+        script = Path(__file__).parent / "capture" / "rtsp_server.py"
+        self._process = subprocess.Popen(
+            [SYSTEM_PYTHON, str(script), str(MODELS_DEMO / "pen.mp4"), str(self.port)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+
+    def hang(self) -> None:
+        """Stop it where it stands: its connections stay, nothing comes any more."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on after `hang`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Pull its plug."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
 @pytest.fixture
-def rtsp_pen() -> Iterator[LocalCamera]:
-    """A real RTSP server that plays the demo's clip for ever; kill(), start(), hang(), go_on()."""
-    missing = camera_missing()
-    if missing is not None:
-        pytest.skip(missing)
-    with LocalCamera(MODELS_DEMO / "pen.mp4", free_port()) as camera:
-        yield camera
+def rtsp_pen() -> Iterator[RtspCamera]:
+    """A real RTSP camera at `.url`; kill(), start(), hang(), go_on()."""
+    probe = "import gi; gi.require_version('GstRtspServer', '1.0')"
+    done = subprocess.run([SYSTEM_PYTHON, "-c", probe], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("GStreamer's RTSP server is not installed (gir1.2-gst-rtsp-server-1.0)")
+    camera = RtspCamera()
+    yield camera
+    camera.kill()
 
 
 @pytest.fixture

@@ -139,6 +139,25 @@ def test_closing_ends_a_reader_that_waits(wait_until: Wait) -> None:
     wait_until(lambda: camera.closed == 1)
 
 
+def test_losses_and_returns_are_graded_and_the_end_is_none(wait_until: Wait) -> None:
+    camera = FakeCamera()
+    source = LiveSource("pen", camera.connect, Listener(), back_off=quick())
+    camera.pictures.put(1)
+    frames = source.frames()
+    next(frames)
+    camera.refuse = SourceError("no route")
+    camera.pictures.put(SourceError("hung up"))
+    wait_until(lambda: camera.connections > 3)
+    assert source.link.report().grade == "poor"
+    camera.refuse = None
+    camera.pictures.put(2)
+    next(frames)
+    source.close()
+    wait_until(lambda: camera.closed == 2)
+    report = source.link.report()
+    assert (report.grade, report.reconnects) == ("good", 1)
+
+
 def test_the_frame_rate_is_kept_on_average(wait_until: Wait) -> None:
     camera = FakeCamera()
     times = iter([0.0, *(i / 25 for i in range(50)), *[99.0] * 9])

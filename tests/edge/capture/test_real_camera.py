@@ -6,15 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edge.capture import Source, SourceOptions, open_source
-from edge.capture.local_camera import LocalCamera, camera_missing
 from edge.capture.video import VideoFile
-from edge.errors import SourceError
-from edge.messaging.local_broker import free_port
 from edge.vision.types import Frame
 
 pytestmark = pytest.mark.slow
@@ -51,7 +49,7 @@ class Watched:
 
 
 @pytest.fixture
-def watched(rtsp_pen: LocalCamera) -> Iterator[Watched]:
+def watched(rtsp_pen: Any) -> Iterator[Watched]:
     watched = Watched(rtsp_pen.url)
     yield watched
     watched.close()
@@ -71,7 +69,7 @@ def test_frames_are_those_of_the_clip(watched: Watched, wait_until: Callable[...
 
 
 def test_a_camera_that_loses_power_comes_back(
-    rtsp_pen: LocalCamera, watched: Watched, wait_until: Callable[..., None]
+    rtsp_pen: Any, watched: Watched, wait_until: Callable[..., None]
 ) -> None:
     wait_until(lambda: len(watched.frames) >= 3, 30)
     rtsp_pen.kill()
@@ -87,7 +85,7 @@ def test_a_camera_that_loses_power_comes_back(
 
 
 def test_a_camera_that_hangs_is_let_go_and_taken_again(
-    rtsp_pen: LocalCamera, watched: Watched, wait_until: Callable[..., None]
+    rtsp_pen: Any, watched: Watched, wait_until: Callable[..., None]
 ) -> None:
     wait_until(lambda: len(watched.frames) >= 3, 30)
     rtsp_pen.hang()
@@ -99,12 +97,3 @@ def test_a_camera_that_hangs_is_let_go_and_taken_again(
     assert watched.statuses == ["up", "lost", "up"]
     indices = [frame.index for frame in watched.frames]
     assert indices == sorted(set(indices))
-
-
-def test_a_camera_whose_clip_is_none_does_not_start(tmp_path: Path) -> None:
-    if (missing := camera_missing()) is not None:
-        pytest.skip(missing)
-    path = tmp_path / "clip.mp4"
-    path.write_bytes(b"no video")
-    with pytest.raises(SourceError, match=r"no H\.264 video"):
-        LocalCamera(path, free_port()).start()

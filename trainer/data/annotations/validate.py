@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import DataError
+from edge.vision.opencv import silence_opencv
 from edge.vision.types import Floats
 from trainer.data.annotations.raw import (
     Kind,
@@ -31,9 +30,7 @@ from trainer.data.frames import FrameSet
 
 # Labelling tools round: a box may reach this far over the edge and is cut there.
 OVERSHOOT_PX = 1.0
-# What is wrong with an image is ours to say, once.
-if "OPENCV_LOG_LEVEL" not in os.environ:
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+silence_opencv()
 _Add = Callable[[Kind, str, str], None]
 
 

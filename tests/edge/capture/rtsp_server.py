@@ -1,7 +1,7 @@
-"""An RTSP camera that plays one MP4 clip for ever: `python3 local_camera_server.py CLIP PORT`.
+"""A real RTSP camera that plays one MP4 clip for ever: `/usr/bin/python3 rtsp_server.py CLIP PORT`.
 
-Run by `LocalCamera` with the system's own Python, whose GStreamer bindings (`python3-gi`) no
-virtual environment has; so nothing of earmark is imported here. Prints `ready` when it listens.
+It needs the system's own Python, whose GStreamer bindings no virtual environment has; so nothing of
+earmark is imported here. Prints `ready` when it listens; the stream is `/pen`.
 """
 
 from __future__ import annotations
@@ -15,30 +15,22 @@ gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 
-_READ = (
-    "filesrc name=file ! qtdemux ! h264parse config-interval=-1 ! "
-    "video/x-h264,stream-format=byte-stream,alignment=au ! appsink name=out sync=false"
-)
+_READ = "filesrc name=file ! qtdemux ! appsink name=out sync=false"
 _SERVE = (
-    "( appsrc name=clip is-live=true format=time ! h264parse ! rtph264pay name=pay0 pt=96 "
-    "config-interval=-1 )"
+    "( appsrc name=clip is-live=true format=time ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
 )
 _QUEUE_BYTES = 4 << 20
 
 
 def read_clip(path: str) -> list[Any]:
-    """Return the clip's samples, one access unit each, with their times."""
+    """Return the clip's samples, one picture each, with their times."""
     pipeline = Gst.parse_launch(_READ)
     pipeline.get_by_name("file").set_property("location", path)
     pipeline.set_state(Gst.State.PLAYING)
-    sink, bus = pipeline.get_by_name("out"), pipeline.get_bus()
+    sink = pipeline.get_by_name("out")
     samples = []
-    while not bus.have_pending() or bus.pop_filtered(Gst.MessageType.ERROR) is None:
-        sample = sink.emit("try-pull-sample", Gst.SECOND)
-        if sample is not None:
-            samples.append(sample)
-        elif sink.get_property("eos"):
-            break
+    while (sample := sink.emit("pull-sample")) is not None:
+        samples.append(sample)
     pipeline.set_state(Gst.State.NULL)
     if not samples:
         sys.exit(f"{path}: no H.264 video that GStreamer can read")
@@ -46,16 +38,16 @@ def read_clip(path: str) -> list[Any]:
 
 
 class Player:
-    """Feeds the samples to one media, again and again, as fast as it asks."""
+    """Feeds the samples to one viewer, again and again, as fast as it asks."""
 
     def __init__(self, samples: list[Any]) -> None:
         self._samples = samples
-        last = samples[-1].get_buffer()
-        self._length = last.dts + last.duration - samples[0].get_buffer().dts
+        first, last = samples[0].get_buffer(), samples[-1].get_buffer()
+        self._length = last.dts + last.duration - first.dts
         self._next = 0
 
     def feed(self, source: Any, _: int) -> None:
-        """Push the next access unit."""
+        """Push the next picture."""
         rounds, at = divmod(self._next, len(self._samples))
         self._next += 1
         kept = self._samples[at].get_buffer()
