@@ -58,12 +58,12 @@ class Detector:
         # The post-process speaks y1 x1 y2 x2 as fractions of the letterboxed input.
         fractions = roles["boxes"].reshape(-1, 4)[keep]
         boxes = fractions[:, [1, 0, 3, 2]] * np.array([width, height, width, height], np.float32)
-        boxes = clip_boxes(box.to_source(boxes), image.shape[1], image.shape[0])
-        solid = np.flatnonzero((boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf) >= 1)
         classes = roles["classes"].reshape(-1)[keep].astype(np.int32)
-        found = Detections(boxes[solid], scores[keep][solid], classes[solid])
-        if self._spec.soft_nms is None:
-            return found
-        found = soften(found, self._spec.soft_nms)
-        sure = found.scores >= limit
-        return Detections(found.boxes[sure], found.scores[sure], found.classes[sure])
+        found = Detections(box.to_source(boxes), scores[keep], classes)
+        if self._spec.soft_nms is not None:
+            # As the trainer does it: before boxes are cut, which changes how they overlap.
+            found = soften(found, self._spec.soft_nms)
+        boxes = clip_boxes(found.boxes, image.shape[1], image.shape[0])
+        solid = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf) >= 1
+        rows = np.flatnonzero(solid & (found.scores >= limit))
+        return Detections(boxes[rows], found.scores[rows], found.classes[rows])

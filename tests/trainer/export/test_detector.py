@@ -57,6 +57,7 @@ def detected_in_float(trained: TrainedDetector, image: np.ndarray) -> Detections
         trained.anchors,
         score_threshold=LIMIT,
         nms_iou=OPTIONS.nms_iou,
+        soft_nms=OPTIONS.soft_nms,
         top_k=OPTIONS.top_k,
     )
     boxes = clip_boxes(found.boxes, 96, 64)
