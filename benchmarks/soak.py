@@ -139,11 +139,14 @@ class Agent:
         return None
 
     def memory_mb(self) -> float:
-        """Return memory of the agent and its inference; ffmpeg belongs to the camera."""
+        """Return resident memory of the agent and its inference; ffmpeg belongs to the camera.
+
+        RSS: the share of pages that processes share changes with whatever else runs here.
+        """
         child = self.inference()
         others = [pid for pid in family(self._process.pid)[1:] if pid != child]
-        whole = resident_mb(self._process.pid)[0]
-        return whole - sum(resident_mb(pid)[0] for pid in others)
+        whole = resident_mb(self._process.pid)[1]
+        return whole - sum(resident_mb(pid)[1] for pid in others)
 
     def stop(self) -> int:
         """End it cleanly; return its exit code."""
