@@ -11,21 +11,18 @@ import os
 import select
 import shutil
 import subprocess
-import threading
 import time
-from collections import deque
 from collections.abc import Sequence
-from typing import IO
 
 import numpy as np
 
 from edge.capture.address import blank_credentials, blank_text, scheme_of
+from edge.complaints import Complaints
 from edge.errors import SourceError
 from edge.vision.types import Image
 
 _PIPE_BYTES = 1 << 20
 _MAX_SIDE = 16384
-_LAST_LINES = 3
 
 
 def ffmpeg_path() -> str:
@@ -83,11 +80,7 @@ class FfmpegGrabber:
             fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._poll = select.poll()
         self._poll.register(self._pipe, select.POLLIN)
-        self._complaints: deque[str] = deque(maxlen=_LAST_LINES)
-        self._listening = threading.Thread(
-            target=self._listen, args=(self._process.stderr,), name="ffmpeg stderr", daemon=True
-        )
-        self._listening.start()
+        self._complaints = Complaints(self._process.stderr, "ffmpeg")
 
     @property
     def pid(self) -> int:
@@ -122,10 +115,9 @@ class FfmpegGrabber:
         """End the child and let go of its pipes."""
         self._process.kill()
         self._process.wait()
-        self._listening.join(timeout=1.0)
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
+        self._complaints.close()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
     @property
     def _name(self) -> str:
@@ -156,14 +148,5 @@ class FfmpegGrabber:
         # The pipe is closed, so the child is ending; its last words are worth a moment.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1.0)
-        self._listening.join(timeout=1.0)
-        if not self._complaints:
-            return "the stream ended"
-        return " ".join(blank_text(self._complaints[-1], self._url).split())
-
-    def _listen(self, stderr: IO[bytes]) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            for line in stderr:
-                text = line.decode(errors="replace").strip()
-                if text:
-                    self._complaints.append(text)
+        words = self._complaints.last
+        return " ".join(blank_text(words, self._url).split()) if words else "the stream ended"

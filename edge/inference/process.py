@@ -8,14 +8,13 @@ import select
 import socket
 import subprocess
 import sys
-import threading
-from collections import deque
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
 import edge
+from edge.complaints import Complaints
 from edge.errors import AcceleratorError, BundleError
 from edge.inference.protocol import (
     MOST_IMAGES,
@@ -35,7 +34,6 @@ from edge.inference.protocol import (
 )
 
 _MODULE = "edge.inference.child"
-_LAST_LINES = 3
 _ERRORS = {"BundleError": BundleError}
 
 
@@ -65,11 +63,7 @@ class InferenceChild:
             )
         os.close(lifeline)
         assert self._process.stderr is not None
-        self._complaints: deque[str] = deque(maxlen=_LAST_LINES)
-        self._listening = threading.Thread(
-            target=self._listen, args=(self._process.stderr,), name="inference stderr", daemon=True
-        )
-        self._listening.start()
+        self._complaints = Complaints(self._process.stderr, "inference")
 
     @property
     def pid(self) -> int:
@@ -109,11 +103,9 @@ class InferenceChild:
         """End the child and let go of what belongs to it."""
         self._process.kill()
         self._process.wait()
-        self._listening.join(timeout=1.0)
+        self._complaints.close()
         self._channel.close()
         os.close(self._lifeline)
-        if self._process.stderr is not None:
-            self._process.stderr.close()
 
     def _ask(self, request: Request, *descriptors: int) -> Any:
         try:
@@ -132,16 +124,8 @@ class InferenceChild:
     def _why_ended(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1.0)
-        self._listening.join(timeout=1.0)
         code = self._process.returncode
         if code is not None and code < 0:
             return f"the inference process was ended by signal {-code}"
-        words = f": {self._complaints[-1]}" if self._complaints else ""
-        return f"the inference process ended with code {code}{words}"
-
-    def _listen(self, stderr: IO[bytes]) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            for line in stderr:
-                text = line.decode(errors="replace").strip()
-                if text:
-                    self._complaints.append(text)
+        words = self._complaints.last
+        return f"the inference process ended with code {code}" + (f": {words}" if words else "")
