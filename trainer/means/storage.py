@@ -44,6 +44,12 @@ def check_target(bundle: Path | None, out: Path | None) -> None:
         if bundle is None:
             raise UsageError("say where the class means go: --bundle DIR or --out means.npz")
         return
+    home = _bundle_around(out)
+    if home is not None:
+        raise UsageError(
+            f"{out}: lies in the bundle {home}; choose another --out, or leave it away to change "
+            "the bundle in place"
+        )
     if out.suffix == LOOSE_SUFFIX:
         if out.is_dir():
             raise UsageError(f"{out}: is a folder; name a file")
@@ -57,6 +63,14 @@ def check_target(bundle: Path | None, out: Path | None) -> None:
             f"{out}: exists and is not empty; choose another --out, or leave it away to change "
             "the bundle in place"
         )
+
+
+def _bundle_around(out: Path) -> Path | None:
+    """Return the bundle that a path lies in; a bundle holds what its manifest lists, no more."""
+    for folder in out.resolve().parents:
+        if (folder / MANIFEST_NAME).is_file():
+            return folder
+    return None
 
 
 def store(bundle: Bundle, means: ClassMeans, out: Path | None, *, created: str) -> Stored:

@@ -134,3 +134,16 @@ def test_means_without_a_bundle_name_no_embedder(tmp_path: Path) -> None:
     assert (stored.bundle_id, stored.seq, stored.animals) == (None, 1, 2)
     header = load_means(tmp_path / "m.npz").header
     assert (header.embedder_sha256, header.created) == ("", LATER)
+
+
+@pytest.mark.parametrize("place", ["means.npz", "selftest.npz", "sub", "sub/deep.npz"])
+def test_nothing_is_written_into_a_bundle_but_in_place(tmp_path: Path, place: str) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "manifest.json").write_text("{}")
+    for known in (bundle, None):
+        with pytest.raises(UsageError, match="lies in the bundle"):
+            check_target(known, bundle / place)
+    check_target(bundle, bundle)
+    check_target(bundle, tmp_path / "other")
+    check_target(None, tmp_path / "loose.npz")
