@@ -121,3 +121,10 @@ def test_simulate_refuses_what_cannot_be_drawn(
     assert done.returncode == 2
     assert named in complaint(done)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_seed_below_zero_is_refused_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--bundle", "b", "--query", "q", "--out", "o", "--seed", "-1"]
+    with pytest.raises(SystemExit):
+        main(["evaluate", "identification", *arguments])
+    assert "'-1': a whole number of 0 or more" in capsys.readouterr().err

@@ -16,3 +16,10 @@ class Commands(Protocol):
 def add_verbose(parser: argparse.ArgumentParser) -> None:
     """Add `--verbose`, which every command takes."""
     parser.add_argument("--verbose", action="store_true", help="show tracebacks")
+
+
+def whole_number(text: str) -> int:
+    """Read a number of 0 or more, such as a seed."""
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number of 0 or more")
+    return int(text)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from edge.errors import UsageError
-from trainer.commands.options import Commands, add_verbose
+from trainer.commands.options import Commands, add_verbose, whole_number
 
 
 def add_parser(commands: Commands) -> None:
@@ -18,7 +18,7 @@ def add_parser(commands: Commands) -> None:
         "--frames", type=int, default=240, metavar="N", help="of each light and camera"
     )
     simulate.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="another seed: another herd"
+        "--seed", type=whole_number, default=0, metavar="S", help="another seed: another herd"
     )
     simulate.add_argument(
         "--sprites", type=Path, metavar="CROPS", help="real coats: a folder of crops per animal"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge.errors import UsageError
 from trainer.commands.data.options import add_source, positive
-from trainer.commands.options import Commands
+from trainer.commands.options import Commands, whole_number
 
 # As `trainer.labelling.cut.CutOptions`, which is imported only when the command runs.
 _JITTER, _LEAST_PX, _LEAST_VISIBLE, _MOST_COVERED = 0.04, 16.0, 0.6, 0.45
@@ -76,7 +76,7 @@ def add_parser(commands: Commands) -> None:
     cut.add_argument(
         "--prefix", default="", metavar="TEXT", help="put in front of every id: 7 becomes cow-7"
     )
-    cut.add_argument("--seed", type=int, default=0, metavar="S", help="of the jitter (0)")
+    cut.add_argument("--seed", type=whole_number, default=0, metavar="S", help="of the jitter (0)")
     cut.set_defaults(command=_cut)
 
 

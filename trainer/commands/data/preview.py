@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from trainer.commands.data.options import add_source, positive
-from trainer.commands.options import Commands
+from trainer.commands.options import Commands, whole_number
 
 
 def add_parser(commands: Commands) -> None:
@@ -15,7 +15,9 @@ def add_parser(commands: Commands) -> None:
     add_source(preview)
     preview.add_argument("--out", type=Path, required=True, metavar="FILE", help=".jpg or .png")
     preview.add_argument("--count", type=positive, default=12, metavar="N", help="frames (12)")
-    preview.add_argument("--seed", type=int, default=0, metavar="S", help="which frames (0)")
+    preview.add_argument(
+        "--seed", type=whole_number, default=0, metavar="S", help="which frames (0)"
+    )
     preview.set_defaults(command=_preview)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge.errors import UsageError
 from trainer.commands.data.options import add_source, counted, positive, share
-from trainer.commands.options import Commands
+from trainer.commands.options import Commands, whole_number
 
 _TEST_SHARE = 0.2
 
@@ -31,7 +31,9 @@ def add_parser(commands: Commands) -> None:
     split.add_argument(
         "--force", action="store_true", help="let --every put a session on both sides"
     )
-    split.add_argument("--seed", type=int, default=0, metavar="S", help="which sessions (0)")
+    split.add_argument(
+        "--seed", type=whole_number, default=0, metavar="S", help="which sessions (0)"
+    )
     split.set_defaults(command=_split)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import UsageError
-from trainer.commands.options import Commands, add_verbose
+from trainer.commands.options import Commands, add_verbose, whole_number
 
 if TYPE_CHECKING:
     from edge.release.manifest import DetectorSpec, Manifest
@@ -57,7 +57,7 @@ def add_parser(commands: Commands) -> None:
     finding.add_argument(
         "--one-class", action="store_true", help="take all classes for one: animals"
     )
-    finding.add_argument("--seed", type=int, default=0, metavar="N", help="of intervals")
+    finding.add_argument("--seed", type=whole_number, default=0, metavar="N", help="of intervals")
     finding.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
     add_verbose(finding)
     finding.set_defaults(command=_detection)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import UsageError
-from trainer.commands.options import Commands, add_verbose
+from trainer.commands.options import Commands, add_verbose, whole_number
 
 if TYPE_CHECKING:
     from trainer.evaluate.protocol import Protocol
@@ -35,7 +35,9 @@ def add_parser(commands: Commands) -> None:
     naming.add_argument(
         "--projection", choices=("umap", "pca"), help="how maps are laid out (umap if installed)"
     )
-    naming.add_argument("--seed", type=int, default=0, metavar="N", help="of intervals and maps")
+    naming.add_argument(
+        "--seed", type=whole_number, default=0, metavar="N", help="of intervals and maps"
+    )
     naming.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
     add_verbose(naming)
     naming.set_defaults(command=_identification)
