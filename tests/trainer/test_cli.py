@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
+from trainer.cli import main
+
 RECIPE = (
     "name: r\ndata: {crops: {}}\n"
     "embedder: {steps: 2, input_size: 32, alpha: 0.35, classes_per_batch: 2}\n"
