@@ -123,9 +123,10 @@ class Agent:
                 messenger = Messenger(
                     self._config.broker.options(), self._device, self._boot, outbox, self._hear
                 )
+                # Before anything connects: a port that is taken ends the run in one line.
+                self._health = self._watch_over(folder, bundle, outbox)
                 messenger.start()
                 drain_s = 0.0
-                self._health = self._watch_over(folder, bundle, outbox)
                 try:
                     self._connect(messenger, finite=all(source.finite for source in sources))
                     drain_s = _DRAIN_S
@@ -216,6 +217,7 @@ class Agent:
             folder,
             [camera.name for camera in self._config.cameras],
             lambda: self._facts(bundle, outbox),
+            lambda: Release(bundle.manifest.id[:12], bundle.means.header.seq),
             listen=listen,
             keep_crops=self._config.crops.keep,
             warn=self._say,
@@ -231,10 +233,11 @@ class Agent:
         return Facts(
             backend=bundle.backend if inference is None else inference.backend,
             degraded=inference is not None and inference.degraded,
-            release=Release(bundle.manifest.id[:12], bundle.means.header.seq),
+            release=bundle.manifest.id[:12],
             agent=__version__,
             inference_restarts=0 if inference is None else inference.restarted,
             outbox_depth=outbox.depth,
+            outbox_share=outbox.share,
             outbox_age_s=None if waited is None else max(0.0, waited.total_seconds()),
             temperature_c=_temperature(),
         )
@@ -317,6 +320,8 @@ class Agent:
                 if self._stopping:
                     break
         finally:
+            assert self._health is not None
+            self._health.idle(source.camera)
             watch.end()
             self._dropped += source.dropped
 

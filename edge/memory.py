@@ -16,6 +16,12 @@ def resident_mb(pid: int | None = None, proc: Path = Path("/proc")) -> tuple[flo
     return sum(pss for pss, _ in shares) / 1024, sum(rss for _, rss in shares) / 1024
 
 
+def shares_mb(pid: int | None = None, proc: Path = Path("/proc")) -> tuple[float, float]:
+    """Return megabytes (PSS) of a process, and of all its descendants together."""
+    own, *others = (_memory(proc / str(one))[0] for one in family(pid or os.getpid(), proc))
+    return own / 1024, sum(others) / 1024
+
+
 def family(pid: int, proc: Path = Path("/proc")) -> list[int]:
     """Return a process and all its descendants."""
     parents: dict[int, int] = {}

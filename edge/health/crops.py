@@ -30,6 +30,7 @@ _LOW_MARGIN = 0.1
 # Of one track: the doubtful ones so often, the ordinary ones so seldom.
 _DOUBTFUL_S = 60.0
 _ORDINARY_S = 600.0
+_CLOSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,7 @@ class CropRing:
 
     def __call__(self, frame: Frame, result: FrameResult) -> None:
         """Keep what of a frame is worth it."""
-        for track in result.ended:
-            self._tracks.pop((frame.camera, track.id), None)
+        self._forget(frame)
         for track in result.tracks:
             if track.seen and track.settled and self._worth_it(frame, track):
                 self._tracks[frame.camera, track.id] = _Seen(frame.monotonic_s, track.animal)
@@ -89,9 +89,17 @@ class CropRing:
                     )
 
     def close(self) -> None:
-        """Write what waits and end."""
-        self._waiting.put(None)
-        self._thread.join(timeout=10)
+        """Write what waits and end; a disk that hangs is waited for `_CLOSE_S`, no longer."""
+        with contextlib.suppress(queue.Full):
+            self._waiting.put(None, timeout=_CLOSE_S)
+            self._thread.join(timeout=_CLOSE_S)
+
+    def _forget(self, frame: Frame) -> None:
+        # By time, as tracks of a camera that is lost end without a frame. It changes nothing else:
+        # after so long any track is kept again.
+        for key, seen in list(self._tracks.items()):
+            if key[0] == frame.camera and frame.monotonic_s - seen.at_s >= _ORDINARY_S:
+                self._tracks.pop(key, None)
 
     def _worth_it(self, frame: Frame, track: Track) -> bool:
         before = self._tracks.get((frame.camera, track.id))
@@ -135,15 +143,28 @@ class CropRing:
 
     def _write_all(self) -> None:
         with contextlib.suppress(OSError):
-            files = [(path.stat().st_mtime, path) for path in self._folder.glob("*/*/*.jpg")]
-            self._kept.extend(path for _, path in sorted(files))
+            self._take_stock()
         while (item := self._waiting.get()) is not None:
             try:
                 self._write(*item)
             except (OSError, cv2.error) as error:
+                # Facts without a picture would be counted by nobody and fill the disk.
+                with contextlib.suppress(OSError):
+                    self._drop_facts_alone(item[0])
                 if not self._warned:
                     self._warned = True
                     self._warn(f"{self._folder}: crops cannot be kept: {error}")
+
+    def _take_stock(self) -> None:
+        for facts in self._folder.glob("*/*/*.json"):
+            self._drop_facts_alone(facts.with_suffix(".jpg"))
+        files = [(path.stat().st_mtime, path) for path in self._folder.glob("*/*/*.jpg")]
+        self._kept.extend(path for _, path in sorted(files))
+
+    @staticmethod
+    def _drop_facts_alone(picture: Path) -> None:
+        if not picture.exists():
+            picture.with_suffix(".json").unlink(missing_ok=True)
 
     def _write(self, path: Path, pixels: Image, facts: dict[str, Any]) -> None:
         done, data = cv2.imencode(
@@ -156,6 +177,8 @@ class CropRing:
         facts_path = path.with_suffix(".json")
         write_atomically(facts_path, (json.dumps(facts, indent=1) + "\n").encode())
         write_atomically(path, data.tobytes())
+        if path in self._kept:  # without a clock, names come again after a restart
+            self._kept.remove(path)
         self._kept.append(path)
         while len(self._kept) > self._keep:
             old = self._kept.popleft()

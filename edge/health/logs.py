@@ -10,6 +10,8 @@ from typing import IO, Literal
 
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+# Threads that work for one camera are named after it: its frames, its connection.
+_CAMERA_THREADS = ("camera-", "capture ")
 
 
 class JsonFormatter(logging.Formatter):
@@ -24,8 +26,9 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if record.threadName and record.threadName.startswith("camera-"):
-            row["camera"] = record.threadName.removeprefix("camera-")
+        for prefix in _CAMERA_THREADS:
+            if record.threadName and record.threadName.startswith(prefix):
+                row["camera"] = record.threadName.removeprefix(prefix)
         if record.exc_info:
             row["error"] = self.formatException(record.exc_info)
         return json.dumps(row, ensure_ascii=False)

@@ -35,7 +35,10 @@ class CameraNumbers:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """All numbers at one moment. outbox_age_s: of the oldest event that waits, None for none."""
+    """All numbers at one moment. outbox_age_s: of the oldest event that waits, None for none.
+
+    memory_mb, children_mb: of the agent, and of the processes that it started.
+    """
 
     cameras: dict[str, CameraNumbers]
     sightings: int
@@ -49,6 +52,7 @@ class Numbers:
     healthy: bool
     temperature_c: float | None
     memory_mb: float
+    children_mb: float
 
 
 def render(numbers: Numbers) -> bytes:
@@ -85,9 +89,16 @@ def _families(numbers: Numbers) -> Iterator[Any]:
         ("earmark_degraded", "1 while an accelerator is missed", float(numbers.degraded)),
         ("earmark_outbox_events", "Events that wait for the broker", numbers.outbox_depth),
         ("earmark_outbox_oldest_seconds", "Age of the oldest of them", numbers.outbox_age_s or 0),
-        ("earmark_memory_megabytes", "Memory of agent and inference", numbers.memory_mb),
     ):
         yield GaugeMetricFamily(name, text, value=value)
+    memory = GaugeMetricFamily(
+        "earmark_memory_megabytes",
+        "Proportional set size: of the agent, of its children (inference, ffmpeg)",
+        labels=["process"],
+    )
+    memory.add_metric(["agent"], numbers.memory_mb)
+    memory.add_metric(["children"], numbers.children_mb)
+    yield memory
     if numbers.temperature_c is not None:
         yield GaugeMetricFamily(
             "earmark_temperature_celsius", "Of the processor", value=numbers.temperature_c

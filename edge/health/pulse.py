@@ -15,12 +15,14 @@ class Limits:
     """From when on something is wrong.
 
     camera_s: a camera that is away for so long. stuck_s: no frame is worked through for so long,
-    though one was begun. disk_mb: less is free where events wait.
+    though one was begun. disk_mb: less is free where events wait. outbox_share: so much of the
+    outbox is full; beyond 1 it drops the oldest.
     """
 
     camera_s: float = 300.0
     stuck_s: float = 60.0
     disk_mb: float = 100.0
+    outbox_share: float = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,11 @@ class Pulse:
                 self._away.pop(name, None)
             else:
                 self._away.setdefault(name, self._clock())
-                self._begun.pop(name, None)
+
+    def is_away(self, name: str) -> bool:
+        """Return whether a camera went and has not come back."""
+        with self._lock:
+            return name in self._away
 
     def begin(self, camera: str) -> None:
         """Note that a frame of a camera is being worked on."""
@@ -71,13 +77,18 @@ class Pulse:
             self._begun[camera] = self._clock()
 
     def end(self, camera: str) -> None:
-        """Note that it is done."""
+        """Note that it is done, or that nobody works on it any more."""
         with self._lock:
             self._begun.pop(camera, None)
-            self._away.pop(camera, None)
 
-    def condition(self, *, degraded: str = "") -> Condition:
-        """Return how the agent is. degraded: an accelerator that is missed, in words."""
+    def condition(
+        self, *, degraded: str = "", outbox_share: float = 0.0, trouble: str = ""
+    ) -> Condition:
+        """Return how the agent is.
+
+        degraded: an accelerator that is missed, in words. outbox_share: how full the outbox is.
+        trouble: another problem, in words.
+        """
         now_s, limits = self._clock(), self._limits
         with self._lock:
             away = {name: now_s - since_s for name, since_s in self._away.items()}
@@ -87,6 +98,10 @@ class Pulse:
             for name, seconds in sorted(begun.items())
             if seconds > limits.stuck_s
         ]
+        if trouble:
+            problems.append(trouble)
+        if outbox_share >= limits.outbox_share:
+            problems.append(f"outbox: {outbox_share:.0%} full; the broker takes nothing")
         warnings = [degraded] if degraded else []
         for name, seconds in sorted(away.items()):
             text = f"camera {name}: away for {seconds:.0f} s"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import json
 import logging
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -81,13 +83,17 @@ class HealthServer:
             def log_message(self, format: str, *arguments: object) -> None:
                 LOG.debug(format, *arguments)
 
+        class Server(ThreadingHTTPServer):
+            address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+            daemon_threads = True
+
         try:
-            self._server = ThreadingHTTPServer(address, Handler)
+            self._server = Server(address, Handler)
         except OSError as error:
+            hint = "; another agent?" if error.errno == errno.EADDRINUSE else ""
             raise UsageError(
-                f"health.listen {address[0]}:{address[1]}: {error.strerror}; another agent?"
+                f"health.listen {address[0]}:{address[1]}: {error.strerror}{hint}"
             ) from error
-        self._server.daemon_threads = True
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="health", daemon=True
         )

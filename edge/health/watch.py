@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edge.errors import EarmarkError
 from edge.health.crops import CropRing, Release
 from edge.health.metrics import CameraNumbers, Numbers, render
 from edge.health.notify import Notifier
 from edge.health.pulse import Condition, Pulse
 from edge.health.server import HealthServer
-from edge.memory import resident_mb
+from edge.memory import shares_mb
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +22,21 @@ class Facts:
 
     backend: str
     degraded: bool
-    release: Release
+    release: str
     agent: str
     inference_restarts: int
     outbox_depth: int
     outbox_age_s: float | None
+    outbox_share: float
     temperature_c: float | None
 
 
 class Watch:
     """What the agent tells of its cameras and frames, and everyone who wants to know of it.
 
-    folder: where events wait. facts: see `Facts`. Methods may be called from any thread.
+    folder: where events wait. facts: see `Facts`; it may ask the disk and raise EarmarkError.
+    release: what names the animals now, asked for by the cameras' threads. Methods may be called
+    from any thread.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Watch:
         folder: Path,
         cameras: list[str],
         facts: Callable[[], Facts],
+        release: Callable[[], Release],
         *,
         listen: tuple[str, int] | None = None,
         keep_crops: int = 0,
@@ -56,9 +61,7 @@ class Watch:
         self.crops: CropRing | None = None
         if keep_crops:
             options = {} if warn is None else {"warn": warn}
-            self.crops = CropRing(
-                folder / "crops", keep_crops, lambda: self._facts().release, **options
-            )
+            self.crops = CropRing(folder / "crops", keep_crops, release, **options)
         self._server = HealthServer(listen, self.condition, self.metrics) if listen else None
 
     @property
@@ -88,10 +91,15 @@ class Watch:
         self._pulse.end(camera)
         with self._lock:
             numbers = self._cameras[camera]
-            numbers.up = True
+            # Files never say that they came, and one that went stays away, whatever was underway.
+            numbers.up = not self._pulse.is_away(camera)
             numbers.frame(seconds)
             numbers.dropped = dropped
             self._sightings += sightings
+
+    def idle(self, camera: str) -> None:
+        """Note that nobody works on frames of a camera any more."""
+        self._pulse.end(camera)
 
     def ready(self, text: str) -> None:
         """Tell systemd that the agent works."""
@@ -107,13 +115,17 @@ class Watch:
 
     def condition(self) -> Condition:
         """Return how the agent is."""
-        facts = self._facts()
+        try:
+            facts = self._facts()
+        except EarmarkError as error:  # the outbox's disk: a problem to tell, none to die of
+            return self._pulse.condition(trouble=str(error))
         missed = f"no accelerator: {facts.backend} serves" if facts.degraded else ""
-        return self._pulse.condition(degraded=missed)
+        return self._pulse.condition(degraded=missed, outbox_share=facts.outbox_share)
 
     def metrics(self) -> bytes:
         """Return all numbers in Prometheus' text format; EarmarkError without its library."""
         facts = self._facts()
+        memory_mb, children_mb = shares_mb()
         with self._lock:
             cameras = {
                 name: replace(one, buckets=list(one.buckets)) for name, one in self._cameras.items()
@@ -127,12 +139,13 @@ class Watch:
                 outbox_age_s=facts.outbox_age_s,
                 inference_restarts=facts.inference_restarts,
                 backend=facts.backend,
-                release=facts.release.bundle,
+                release=facts.release,
                 agent=facts.agent,
                 degraded=facts.degraded,
                 healthy=self.condition().well,
                 temperature_c=facts.temperature_c,
-                memory_mb=resident_mb()[0],
+                memory_mb=memory_mb,
+                children_mb=children_mb,
             )
         )
 

@@ -121,6 +121,11 @@ class Outbox:
         return self._rows
 
     @property
+    def share(self) -> float:
+        """How full it is, 0..1: of its rows or its bytes, whichever is nearer the limit."""
+        return max(self._rows / self._limit_rows, self._bytes / self._limit_bytes)
+
+    @property
     def oldest(self) -> str | None:
         """`last_seen` of the oldest waiting event; None when none waits or its time is unknown."""
         query = "SELECT last_seen FROM event ORDER BY seq LIMIT 1"

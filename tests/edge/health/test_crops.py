@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.files import write_atomically
 from edge.health import CropRing, Release
 from edge.identity.types import Track
 from edge.pipeline import FrameResult
@@ -149,6 +152,69 @@ def test_a_folder_that_cannot_be_written_costs_one_warning(tmp_path: Path) -> No
     crops.close()
     assert len(warnings) == 1
     assert "crops cannot be kept" in warnings[0]
+
+
+def test_a_full_disk_leaves_no_facts_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        if path.suffix == ".jpg":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_atomically(path, data)
+
+    monkeypatch.setattr("edge.health.crops.write_atomically", full)
+    warnings: list[str] = []
+    crops = ring(tmp_path, keep=2, warnings=warnings)
+    for number in range(5):
+        crops(frame(number), result(track(number)))
+    crops.close()
+    assert names(tmp_path) == []
+    assert len(warnings) == 1
+
+
+def test_facts_alone_of_a_run_that_was_cut_off_are_removed(tmp_path: Path) -> None:
+    alone = tmp_path / "named" / "cow001" / "pen-1-20260504_120003500-4.json"
+    alone.parent.mkdir(parents=True)
+    alone.write_text("{}")
+    crops = ring(tmp_path)
+    crops.close()
+    assert not alone.exists()
+
+
+def test_numbered_files_come_again_after_a_restart_and_count_once(tmp_path: Path) -> None:
+    for _ in range(2):
+        crops = ring(tmp_path, keep=2)
+        for number in range(2):
+            crops(frame(number, wall=False), result(track(number, "cow001")))
+        crops.close()
+    assert len([name for name in names(tmp_path) if name.endswith("jpg")]) == 2
+
+
+def test_a_disk_that_hangs_does_not_keep_the_agent_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hang = threading.Event()
+    monkeypatch.setattr("edge.health.crops.write_atomically", lambda path, data: hang.wait())
+    monkeypatch.setattr("edge.health.crops._CLOSE_S", 0.05)
+    crops = ring(tmp_path)
+    for number in range(50):
+        crops(frame(number), result(track(number)))
+    closing = threading.Thread(target=crops.close, daemon=True)
+    closing.start()
+    closing.join(timeout=30)
+    ended = not closing.is_alive()
+    hang.set()
+    assert ended
+
+
+def test_tracks_that_end_with_their_camera_are_forgotten(tmp_path: Path) -> None:
+    crops = ring(tmp_path)
+    crops(frame(0), result(track(1, "cow001")))
+    crops(frame(599), result(track(2, "cow002")))
+    assert len(crops._tracks) == 2
+    crops(frame(600), result())
+    assert [number for _, number in crops._tracks] == [2]
+    crops.close()
 
 
 @pytest.mark.parametrize("state", [{"seen": False}, {"settled": False}])

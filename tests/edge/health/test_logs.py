@@ -44,6 +44,16 @@ def test_a_json_object_a_line() -> None:
     assert "ValueError: broken" in second["error"]
 
 
+def test_a_connection_knows_its_camera() -> None:
+    stream = io.StringIO()
+    set_up_logs("json", "info", stream=stream)
+    log = logging.getLogger("earmark")
+    thread = threading.Thread(target=lambda: log.warning("lost"), name="capture pen-1")
+    thread.start()
+    thread.join()
+    assert json.loads(stream.getvalue())["camera"] == "pen-1"
+
+
 @pytest.mark.parametrize("journal", [False, True])
 def test_text_with_a_time_unless_journald_adds_it(journal: bool) -> None:
     stream = io.StringIO()

@@ -30,6 +30,28 @@ def test_a_camera_may_be_away_for_a_while() -> None:
     assert world.pulse.condition() == World().pulse.condition()
 
 
+def test_a_frame_of_before_does_not_bring_a_lost_camera_back() -> None:
+    world = World()
+    world.pulse.begin("pen")
+    world.pulse.camera("pen", up=False)
+    world.now_s = 21
+    assert world.pulse.stuck  # its work hangs whether the camera is there or not
+    world.pulse.end("pen")
+    assert not world.pulse.stuck
+    world.now_s = 101
+    assert world.pulse.condition().problems == ("camera pen: away for 101 s",)
+
+
+def test_an_outbox_that_is_nearly_full() -> None:
+    pulse = World().pulse
+    assert pulse.condition(outbox_share=0.89).well
+    found = pulse.condition(outbox_share=0.9, trouble="outbox.db: disk error")
+    assert found.problems == (
+        "outbox.db: disk error",
+        "outbox: 90% full; the broker takes nothing",
+    )
+
+
 def test_a_frame_that_is_never_done_is_worth_a_restart() -> None:
     world = World()
     world.pulse.begin("pen")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import urllib.error
 import urllib.request
@@ -10,6 +11,15 @@ import pytest
 from edge.errors import EarmarkError, UsageError
 from edge.health import Condition, HealthServer, parse_listen
 from edge.health.metrics import CameraNumbers, Numbers, render
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as channel:
+            channel.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -48,6 +58,18 @@ def test_the_pages() -> None:
         server.close()
 
 
+@pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6 loopback")
+def test_the_pages_over_ipv6() -> None:
+    address = parse_listen("[::1]:0", remote=False)
+    server = HealthServer(address, lambda: Condition((), ()), lambda: b"")
+    try:
+        url = f"http://[::1]:{server.port}/healthz"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert answer.status == 200
+    finally:
+        server.close()
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -82,7 +104,7 @@ def numbers() -> Numbers:
     for seconds in (0.005, 0.03, 0.04, 9.0):
         camera.frame(seconds)
     return Numbers(
-        {"pen-1": camera}, 7, 2, 4.5, 1, "cpu (x)", "abc", "0.1", False, True, 48.0, 99.5
+        {"pen-1": camera}, 7, 2, 4.5, 1, "cpu (x)", "abc", "0.1", False, True, 48.0, 99.5, 50.0
     )
 
 
@@ -94,6 +116,8 @@ def test_what_prometheus_reads() -> None:
         "earmark_outbox_events 2.0",
         "earmark_outbox_oldest_seconds 4.5",
         "earmark_temperature_celsius 48.0",
+        'earmark_memory_megabytes{process="agent"} 99.5',
+        'earmark_memory_megabytes{process="children"} 50.0',
         "earmark_sightings_total 7.0",
         "earmark_inference_restarts_total 1.0",
         'earmark_camera_up{camera="pen-1"} 1.0',

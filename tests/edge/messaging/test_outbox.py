@@ -89,6 +89,18 @@ def test_a_full_outbox_drops_the_oldest_and_counts_them(path, make_event):
         assert outbox.lost == 4
 
 
+def test_how_full_it_is(path, make_event):
+    with Outbox(path, limit_rows=4) as outbox:
+        assert outbox.share == 0
+        outbox.append([make_event() for _ in range(3)])
+        assert outbox.share == 0.75
+        size = outbox._bytes
+    with Outbox(path, limit_bytes=2 * size) as outbox:
+        assert outbox.share == 0.5
+        outbox.delivered([1, 2, 3])
+        assert outbox.share == 0
+
+
 def test_delivered_events_do_not_count_as_lost(path, make_event):
     with Outbox(path, limit_rows=3) as outbox:
         outbox.append([make_event() for _ in range(3)])
