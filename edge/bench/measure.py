@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge.bench.scenes import Scene, ScriptedDetector
-from edge.bench.timing import Clock, Stopwatch, Timed, TimedModel
+from edge.bench.timing import Clock, Stopwatch, Timed, TimedDetector, TimedModel
 from edge.errors import UsageError
 from edge.pipeline import EmbeddingOptions, Pipeline, PipelineOptions
 from edge.release.bundle import DETECTOR_NAME, EMBEDDER_NAME, SELFTEST_NAME
@@ -23,7 +23,9 @@ from edge.vision.types import Frame
 # Tracks are confirmed and animals named by then, as they are on any other day.
 WARM_UP = 24
 _FPS = 10.0
-STAGES = ("detect", "detector invoke", "embed", "embedder invoke", "track and name")
+STAGES = (
+    "letterbox", "detector invoke", "boxes", "embed", "embedder invoke", "track and name"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Measurement:
     """Times of F frames, milliseconds.
 
     frame_ms: whole frames. invoke_ms: the bare models on the same tensors. stages_ms: medians by
-    stage; "detect" and "embed" are what they take beside their models. crops: embedded a frame.
+    stage; "embed" is what it takes beside its model. crops: embedded a frame.
     """
 
     animals: int
@@ -93,7 +95,9 @@ class Bench:
         """
         watch = self._watch
         scene = Scene(self._crops, size, animals)
-        eye = ScriptedDetector(Timed(self._detector, "detect", "detect", watch))
+        eye = ScriptedDetector(
+            TimedDetector(self._detector, self._models["detector invoke"], watch)
+        )
         options = PipelineOptions()
         if every_animal:
             always = EmbeddingOptions(
@@ -133,10 +137,11 @@ class Bench:
 
 
 def _stages(taken: dict[str, float], whole_s: float) -> dict[str, float]:
-    detect, embed = taken.get("detect", 0.0), taken.get("embed", 0.0)
-    models = [taken.get(name, 0.0) for name in ("detector invoke", "embedder invoke")]
-    parts = (detect - models[0], models[0], embed - models[1], models[1], whole_s - detect - embed)
-    return dict(zip(STAGES, parts, strict=True))
+    """Return seconds by stage, which add up to the whole; "embed" is taken with its model in it."""
+    stages = {name: taken.get(name, 0.0) for name in STAGES[:-1]}
+    stages["embed"] -= stages["embedder invoke"]
+    stages["track and name"] = whole_s - sum(stages.values())
+    return stages
 
 
 def slope_and_base(measurements: Sequence[Measurement]) -> tuple[float, float, float]:

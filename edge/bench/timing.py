@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.vision.runtime import Model, TensorSpec
+from edge.vision.types import Detections, FrameDetector, Image
 
 Clock = Callable[[], float]
 
@@ -39,6 +40,7 @@ class TimedModel:
     def __init__(self, model: Model, name: str, watch: Stopwatch) -> None:
         self._model, self._name, self._watch = model, name, watch
         self._fed: list[NDArray[Any]] = []
+        self.begun_s = self.ended_s = 0.0  # of the last call
 
     @property
     def path(self) -> Path:
@@ -76,9 +78,10 @@ class TimedModel:
     def _timed(
         self, run: Callable[[NDArray[Any]], dict[str, NDArray[np.float32]]], tensors: NDArray[Any]
     ) -> dict[str, NDArray[np.float32]]:
-        begun_s = self._watch.clock()
+        self.begun_s = self._watch.clock()
         answers = run(tensors)
-        self._watch.add(self._name, self._watch.clock() - begun_s)
+        self.ended_s = self._watch.clock()
+        self._watch.add(self._name, self.ended_s - self.begun_s)
         self._fed.append(tensors)
         return answers
 
@@ -102,3 +105,24 @@ class Timed:
                 self._watch.add(self._name, self._watch.clock() - begun_s)
 
         return timed
+
+
+class TimedDetector:
+    """A detector with clocks before and after its model; see `FrameDetector`."""
+
+    def __init__(self, detector: FrameDetector, model: TimedModel, watch: Stopwatch) -> None:
+        self._detector, self._model, self._watch = detector, model, watch
+
+    @property
+    def score_threshold(self) -> float:
+        """The score from which a box is an animal."""
+        return self._detector.score_threshold
+
+    def detect(self, image: Image, score_threshold: float | None = None) -> Detections:
+        """See `FrameDetector`; adds to `letterbox` and to `boxes`."""
+        begun_s = self._watch.clock()
+        found = self._detector.detect(image, score_threshold)
+        ended_s = self._watch.clock()
+        self._watch.add("letterbox", self._model.begun_s - begun_s)
+        self._watch.add("boxes", ended_s - self._model.ended_s)
+        return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
 import subprocess
 import sys
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _BUDGET_ANIMALS = 16
 _START_LIMIT_S = 120.0
+_LOG = logging.getLogger(__name__)
 
 
 def add_parser(commands: Commands) -> None:
@@ -99,30 +101,45 @@ def _bench(options: argparse.Namespace) -> int:
             serving.inference.close()
     facts["start_s"], facts["first_name_s"] = _start(directory, source, max(options.threads))
     report = _report(by_threads, facts, options)
+    budgets = _budgets(report) if options.budgets else ()
+    if budgets:
+        report["budgets"] = [_line(budget) for budget in budgets]
     if options.out is not None:
         _write(report, cost_picture(by_threads[max(by_threads)]), options.out)
     if options.json:
         print(json.dumps(report, indent=1))
     else:
         _show(by_threads, report)
-    if not options.budgets:
-        return 0
-    budgets = _budgets(report)
     _show_budgets(budgets, quiet=options.json)
     return 0 if all(budget.kept for budget in budgets) else 1
 
 
-def _start(directory: Path, source: str, threads: int) -> tuple[float, float]:
-    """Return seconds from the start of a fresh process to its first frame and its first name."""
+def _start(directory: Path, source: str, threads: int) -> tuple[float | None, float | None]:
+    """Return seconds from the start of a fresh process to its first frame and its first name.
+
+    None for what did not come; why is logged.
+    """
     command = [sys.executable, "-m", "edge.bench.start", str(directory), source, str(threads)]
     try:
         done = subprocess.run(
-            [*command, repr(time.time())], capture_output=True, text=True, timeout=_START_LIMIT_S
-        )
+            [*command, repr(time.monotonic())],
+            capture_output=True, text=True, timeout=_START_LIMIT_S,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        _LOG.warning("%s: no animal named within %g s", source, _START_LIMIT_S)
+        return None, None
+    try:
         first_s, named_s = (float(part) for part in done.stdout.split())
-    except (subprocess.TimeoutExpired, ValueError):
-        return math.nan, math.nan
-    return first_s, named_s
+    except ValueError:
+        words = done.stderr.strip().splitlines() or [f"ended with code {done.returncode}"]
+        _LOG.warning("the start could not be measured: %s", words[-1])
+        return None, None
+    return _number(first_s), _number(named_s)
+
+
+def _number(value: float) -> float | None:
+    """Return a value, or None for one that JSON has no word for."""
+    return value if math.isfinite(value) else None
 
 
 def _report(
@@ -193,10 +210,12 @@ def _show(by_threads: dict[int, dict[str, list[Measurement]]], report: dict[str,
     console = Console()
     for threads, series in by_threads.items():
         for name, rows in series.items():
-            table = Table(title=f"{name}; {threads} threads, {report['backend']}; milliseconds")
+            # A terminal of 80 columns shows every figure whole.
+            title = f"{name}; {threads} threads, {report['backend']}; milliseconds"
+            table = Table(title=title, box=None, padding=(0, 0, 0, 1))
             for heading in (
                 *("animals", "crops", "frame", "p95", "bare", "ratio"),
-                *("detect", "invoke", "embed", "invoke", "track"),
+                *("letter", "model", "boxes", "embed", "model", "rest"),
             ):
                 table.add_column(heading, justify="right", no_wrap=True)
             for one in rows:
@@ -210,7 +229,7 @@ def _show(by_threads: dict[int, dict[str, list[Measurement]]], report: dict[str,
     console.print(
         f"{report['fps']:.1f} frames/s with {report['animals']} animals; memory "
         f"{report['rss_mb']:.0f} MB, inference included; first frame after "
-        f"{report['start_s']:.1f} s, first name after {report['first_name_s']:.1f} s"
+        f"{_seconds(report['start_s'])}, first name after {_seconds(report['first_name_s'])}"
     )
     ways = ", ".join(f"{count}: {way}" for count, way in report["crops_go"].items())
     console.print(f"so many crops go through the embedder, as measured at the start: {ways}")
@@ -223,7 +242,8 @@ def _budgets(report: dict[str, Any]) -> Sequence[Budget]:
 
     return (
         budgets.Budget(
-            f"whole frame by bare models, {report['animals']} animals",
+            f"whole frame by bare models, {report['animals']} animals, "
+            f"{'x'.join(map(str, report['size']))}",
             report["overhead_ratio"], budgets.OVERHEAD_RATIO, "",
         ),
         budgets.Budget(
@@ -233,8 +253,26 @@ def _budgets(report: dict[str, Any]) -> Sequence[Budget]:
             "tracker, 50 detections by 50 tracks", budgets.tracker_ms(), budgets.TRACKER_MS, "ms"
         ),
         budgets.Budget("memory, both models loaded", report["rss_mb"], budgets.MEMORY_MB, "MB"),
-        budgets.Budget("start to the first name", report["first_name_s"], budgets.START_S, "s"),
+        budgets.Budget(
+            "start to the first name",
+            math.nan if report["first_name_s"] is None else report["first_name_s"],
+            budgets.START_S, "s",
+        ),
     )  # fmt: skip
+
+
+def _line(budget: Budget) -> dict[str, Any]:
+    return {
+        "name": budget.name,
+        "figure": _number(budget.figure),
+        "limit": budget.limit,
+        "unit": budget.unit,
+        "kept": budget.kept,
+    }
+
+
+def _seconds(value: float | None) -> str:
+    return "no measurement" if value is None else f"{value:.1f} s"
 
 
 def _show_budgets(found: Sequence[Budget], *, quiet: bool) -> None:
@@ -242,4 +280,4 @@ def _show_budgets(found: Sequence[Budget], *, quiet: bool) -> None:
         return
     for budget in found:
         verdict = "kept" if budget.kept else "MISSED"
-        print(f"{budget.name:44} {budget.figure:8.2f} of {budget.limit:g} {budget.unit} {verdict}")
+        print(f"{budget.name:50} {budget.figure:8.2f} of {budget.limit:g} {budget.unit} {verdict}")

@@ -8,6 +8,7 @@ from edge.errors import BundleError
 from edge.release.manifest import DetectorSpec
 from edge.vision.doubles import soften
 from edge.vision.geometry import clip_boxes, letterbox
+from edge.vision.pixels import quantise
 from edge.vision.runtime import Model, quantisation_table
 from edge.vision.types import Detections, Image
 
@@ -48,7 +49,7 @@ class Detector:
         """
         height, width = self._spec.input_shape[1:3]
         target, box = letterbox(image, (height, width), self._spec.letterbox_colour)
-        outputs = self._model.invoke(self._table[target][None])
+        outputs = self._model.invoke(quantise(target, self._table)[None])
         roles = {role: outputs[name] for role, name in self._spec.outputs.items()}
         count = int(roles["count"].reshape(-1)[0])
         scores = roles["scores"].reshape(-1)[:count]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from edge.errors import BundleError
 from edge.release.manifest import EmbedderSpec, Turns
 from edge.vision.geometry import Colour
+from edge.vision.pixels import quantise
 from edge.vision.runtime import Model, quantisation_table
 from edge.vision.types import Floats
 
@@ -69,7 +70,7 @@ class Embedder:
         shape = (len(crops), len(quarters), *self._model.input.shape[1:])
         tensors = np.empty(shape, self._model.input.dtype)
         for row, crop in enumerate(crops):
-            tensor = self._table[crop]
+            tensor = quantise(crop, self._table)
             for place, quarter in enumerate(quarters):
                 tensors[row, place] = np.rot90(tensor, quarter)
         answers = self._model.invoke_many(tensors.reshape(-1, *shape[2:]))[self._output]

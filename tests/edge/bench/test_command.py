@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from edge.bench import Measurement
+from edge.bench.budgets import Budget
+from edge.bench.measure import STAGES
 from edge.cli import main
+from edge.commands import bench
 from edge.errors import UsageError
 
 KEYS = {
@@ -59,3 +64,33 @@ def test_what_cannot_be_measured(
 def test_no_frames_no_figures() -> None:
     with pytest.raises(UsageError, match="--frames 0"):
         main(["bench", "--frames", "0"])
+
+
+def test_every_figure_is_whole_on_a_terminal_of_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    row = Measurement(50, (113.25,), (31.5,), dict.fromkeys(STAGES, 26.75), 50.0)
+    report = {
+        "backend": "cpu (ai-edge-litert 2.3.0)", "fps": 52.8, "animals": 16, "rss_mb": 102.0,
+        "start_s": None, "first_name_s": 0.7, "crops_go": {"8": "side by side"},
+    }  # fmt: skip
+    bench._show({2: {"usual": [row]}}, report)
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert "113.25" in printed
+    assert printed.count("26.75") == len(STAGES)
+    assert "first frame after no measurement" in " ".join(printed.split())
+
+
+def test_a_start_that_fails_says_why_and_is_no_number(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert bench._start(tmp_path / "none", "no.mp4", 1) == (None, None)
+    assert str(tmp_path / "none") in caplog.text
+
+
+def test_a_budget_without_a_figure_is_valid_json() -> None:
+    line = bench._line(Budget("start", math.nan, 3.0, "s"))
+    assert json.loads(json.dumps(line, allow_nan=False))["figure"] is None
+    assert line["kept"] is False

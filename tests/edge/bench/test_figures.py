@@ -10,8 +10,9 @@ import pytest
 
 from edge.bench import Measurement, slope_and_base
 from edge.bench.budgets import Budget, matching_ms, tracker_ms
+from edge.bench.measure import STAGES, _stages
 from edge.bench.picture import cost_picture
-from edge.bench.timing import Stopwatch, Timed, TimedModel
+from edge.bench.timing import Stopwatch, Timed, TimedDetector, TimedModel
 from edge.memory import family, resident_mb
 
 
@@ -118,3 +119,41 @@ def test_the_picture_shows_both_lines() -> None:
 def test_budgets_that_need_no_model_are_measured() -> None:
     assert 0 < matching_ms(200) < math.inf
     assert 0 < tracker_ms(5) < math.inf
+
+
+def test_clocks_before_and_after_the_detectors_model() -> None:
+    clock = Clock()
+    watch = Stopwatch(clock)
+
+    class Model:
+        def invoke(self, tensor: np.ndarray) -> dict[str, Any]:
+            clock.now += 7
+            return {}
+
+    model = TimedModel(Model(), "detector invoke", watch)  # type: ignore[arg-type]
+
+    class Eye:
+        score_threshold = 0.4
+
+        def detect(self, image: np.ndarray, score_threshold: float | None = None) -> str:
+            clock.now += 2
+            model.invoke(image)
+            clock.now += 3
+            return f"found at {score_threshold}"
+
+    eye = TimedDetector(Eye(), model, watch)  # type: ignore[arg-type]
+    assert eye.score_threshold == 0.4
+    assert eye.detect(np.zeros((1, 4, 4, 3)), 0.2) == "found at 0.2"
+    assert watch.take() == {"letterbox": 2, "detector invoke": 7, "boxes": 3}
+
+
+def test_stages_add_up_to_the_frame() -> None:
+    taken = {
+        "letterbox": 2.0, "detector invoke": 7.0, "boxes": 3.0,
+        "embed": 6.0, "embedder invoke": 5.0,
+    }  # fmt: skip
+    stages = _stages(taken, 20.0)
+    assert tuple(stages) == STAGES
+    assert stages["embed"] == 1
+    assert stages["track and name"] == 2
+    assert sum(stages.values()) == 20

@@ -25,6 +25,16 @@ def test_so_many_animals_each_in_its_place(count: int) -> None:
         assert image[y1:y2, x1:x2].std() > 20  # an animal, not the floor
 
 
+def test_an_animal_keeps_its_size_and_no_two_are_alike() -> None:
+    sides = {}
+    for count in (1, 5, 16):
+        boxes = Scene(CROPS, (1080, 1920), count).frame(0)[1]
+        sides[count] = (boxes[:, 2:] - boxes[:, :2]).tolist()
+    assert sides[1] == sides[16][:1]
+    assert sides[5] == sides[16][:5]
+    assert len({tuple(pair) for pair in sides[16]}) == 16
+
+
 def test_they_move_and_a_frame_is_always_the_same() -> None:
     one, other = (Scene(CROPS, (270, 480), 4) for _ in range(2))
     np.testing.assert_array_equal(one.frame(7)[0], other.frame(7)[0])
