@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge.errors import UsageError
@@ -39,13 +39,28 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; on success it takes `path`'s place, on error it goes.
+    """Yield an empty folder beside `path`; on success it takes `path`'s place, on error it goes,
+    and so do parents that had to be made for it.
 
     A folder that stood at `path` is replaced, and stays untouched when the block fails. UsageError
     at once for a place that cannot be replaced, such as a mount point: not after hours of work.
     """
     path = path.resolve()
+    made = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _beside(path) as temporary:
+            yield temporary
+    except BaseException:
+        # Parents that were made for this alone go as well, unless somebody has used them since.
+        with suppress(OSError):
+            for parent in made:
+                parent.rmdir()
+        raise
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
     if path.exists():
         _check_replaceable(path)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))

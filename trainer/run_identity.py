@@ -168,7 +168,7 @@ def _calibrate(
     colour = first.spec.letterbox_colour
     negatives = None
     if crops.negatives is not None:
-        negatives = embed_crops(first.embedder, crops.negatives, colour, report).embeddings
+        negatives = embed_crops(first.embedder, crops.negatives, colour, report)
     return means_from_embeddings(
         embed_gallery(first.embedder, crops.herd, colour, report),
         embed_crops(first.embedder, crops.held_out, colour, report),
@@ -189,7 +189,7 @@ def _refer(
     gallery = embed_gallery(final.embedder, joined([crops.herd, crops.held_out]), colour, report)
     means, dropped = recalibrated(calibrated, gallery, options)
     if crops.negatives is not None:
-        negatives = embed_crops(final.embedder, crops.negatives, colour, report).embeddings
+        negatives = embed_crops(final.embedder, crops.negatives, colour, report)
         known = embed_crops(final.embedder, crops.held_out, colour, report).embeddings
         means = with_outliers(means, negatives, known, options)
     return means, gallery, dropped

@@ -24,6 +24,7 @@ from trainer.data.splits import (
     shared_sessions,
     split_by_session,
     split_crops,
+    without_session,
 )
 from trainer.progress import Report, silent
 from trainer.recipe import CropsSource, FramesSource, HerdSource, Recipe
@@ -169,7 +170,8 @@ def _crops(source: CropsSource, data: Path, seed: int) -> CropData:
         if both:
             raise DataError(f"{name} animal {both[0]!r} is among those to train on")
     negatives = read_strangers(data / source.negatives) if source.negatives else None
-    warnings = [FRAME_SPLIT_WARNING] if source.split == "frame" else []
+    by_frame = source.split == "frame" or (source.split == "session" and without_session(train))
+    warnings = [FRAME_SPLIT_WARNING] if by_frame else []
     try:
         check_animals((*train.animals, *(gallery.animals if gallery else ())))
     except UsageError as error:

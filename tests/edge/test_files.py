@@ -97,6 +97,23 @@ def test_a_block_that_fails_leaves_the_old_directory(
     assert names(tmp_path) == ["out"]
 
 
+def test_parents_made_for_a_block_that_fails_go_with_it(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(OSError, match="full"), new_directory(tmp_path / "a" / "b" / "c" / "out"):
+        raise OSError("full")
+    assert names(tmp_path / "a") == []
+
+    def fail() -> None:
+        with new_directory(tmp_path / "a" / "b" / "out"):
+            (tmp_path / "a" / "b" / "mine").write_text("kept")
+            raise OSError("full")
+
+    # Unless somebody has put something there meanwhile.
+    with pytest.raises(OSError, match="full"):
+        fail()
+    assert names(tmp_path / "a" / "b") == ["mine"]
+
+
 def test_when_the_last_rename_fails_the_old_directory_is_put_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,11 @@ def session_of(path: Path) -> str:
     return path.stem.rpartition("_")[0] or path.stem
 
 
+def names_session(path: Path) -> bool:
+    """Return whether a crop's file name gives a session; without one it is a session of its own."""
+    return "_" in path.stem
+
+
 def by_time(path: Path) -> tuple[str, list[tuple[bool, int, str]]]:
     """Return a sort key: by session, then by frame, in which numbers count as numbers."""
     parts = re.split(r"([0-9]+)", path.stem)
@@ -104,23 +109,35 @@ def by_time(path: Path) -> tuple[str, list[tuple[bool, int, str]]]:
 def read_crops(root: Path) -> CropSet:
     """List the crops under `root`, each animal's by session and frame.
 
-    Hidden files and files that are no images are passed over.
-    Raises DataError when the folder is missing or holds no images.
+    Hidden files and files that are no images are passed over. Raises DataError when the folder is
+    missing or holds no images, and for an animal's folder without images: whoever made it would
+    miss the animal only when the herd is in the barn.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected one folder of crops per animal in it")
     animals: list[str] = []
     paths: list[Path] = []
     labels: list[int] = []
-    for folder in sorted(_visible(root)):
-        files = sorted(_images(folder), key=by_time) if folder.is_dir() else []
-        if files:
-            paths.extend(files)
-            labels.extend([len(animals)] * len(files))
-            animals.append(folder.name)
+    empty: list[Path] = []
+    for folder in sorted(path for path in _visible(root) if path.is_dir()):
+        files = sorted(_images(folder), key=by_time)
+        if not files:
+            empty.append(folder)
+            continue
+        paths.extend(files)
+        labels.extend([len(animals)] * len(files))
+        animals.append(folder.name)
     if not paths:
         raise DataError(
             f"{root}: no images found; expected {root.name}/<animal>/<session>_<frame>.jpg"
+        )
+    if empty:
+        deeper = any(path.suffix.lower() in SUFFIXES for path in empty[0].rglob("*"))
+        raise DataError(
+            f"{empty[0]}: its images lie in folders of their own; expected "
+            f"{empty[0].name}/<session>_<frame>.jpg"
+            if deeper
+            else f"{empty[0]}: an animal without images; add some or take the folder away"
         )
     sessions = tuple(session_of(path) for path in paths)
     return CropSet(tuple(paths), tuple(animals), np.array(labels, np.int32), sessions)

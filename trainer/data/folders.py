@@ -59,7 +59,11 @@ def read_animal(folder: Path, animal: str) -> CropSet:
 
 
 def read_strangers(folder: Path) -> CropSet:
-    """List all images below a folder as crops of nobody in particular; DataError without any."""
+    """List all images below a folder as crops of nobody in particular; DataError without any.
+
+    Each folder with images counts as one animal of unknown name, so that strangers in folders of
+    their own are kept apart.
+    """
     folders = [_existing(folder), *(path for path in sorted(folder.rglob("*")) if path.is_dir())]
     hidden = [any(part.startswith(".") for part in f.relative_to(folder).parts) for f in folders]
     paths = [
@@ -70,7 +74,10 @@ def read_strangers(folder: Path) -> CropSet:
     ]
     if not paths:
         raise DataError(f"{folder}: no images found")
-    return _one(paths, "strangers")
+    homes = [path.parent.relative_to(folder).as_posix() for path in paths]
+    animals = tuple(sorted(set(homes)))
+    labels = np.array([animals.index(home) for home in homes], np.int32)
+    return CropSet(tuple(paths), animals, labels, tuple(session_of(path) for path in paths))
 
 
 def _one(paths: list[Path], animal: str) -> CropSet:

@@ -6,13 +6,14 @@ import re
 from collections.abc import Sequence
 from datetime import date
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import DataError
-from trainer.data.crops import CropSet
+from trainer.data.crops import CropSet, names_session
 
 SplitBy = Literal["session", "date", "frame"]
 FRAME_SPLIT_WARNING = (
@@ -30,9 +31,18 @@ def split_crops(
 
     by: "session" (see `split_by_session`); "date": whole days, found in the sessions' names;
     "frame": single crops at random. The last is refused without `force`: frames of one stretch of
-    video are near-duplicates. Raises DataError then, and for a session without a date.
+    video are near-duplicates. So is "session" where crops' names give none (`without_session`).
+    Raises DataError then, and for a session without a date.
     """
     if by == "session":
+        unnamed = without_session(crops)
+        if unnamed and not force:
+            raise DataError(
+                f"{unnamed[0]}: its name gives no session (<session>_<frame>.jpg), nor do those of "
+                f"{len(unnamed) - 1} others; each would be a session of its own, and "
+                "near-duplicate frames would lie on both sides: rename them, or set "
+                "force_frame_split: true"
+            )
         return split_by_session(crops, fraction, seed)
     if by == "date":
         days = tuple(day_of(session) for session in crops.sessions)
@@ -53,6 +63,16 @@ def split_crops(
         # One crop at least stays to know the animal from.
         held[own[: min(round(fraction * len(own)), len(own) - 1)]] = True
     return crops.select(~held), crops.select(held)
+
+
+def without_session(crops: CropSet) -> list[Path]:
+    """Return the crops whose names give no session, of animals that have several of those.
+
+    Each is a session of its own, so that a split by session is one by frame for them.
+    """
+    unnamed = np.array([not names_session(path) for path in crops.paths], bool)
+    several = np.bincount(crops.labels[unnamed], minlength=len(crops.animals)) > 1
+    return [crops.paths[row] for row in np.flatnonzero(unnamed & several[crops.labels])]
 
 
 def split_by_session(crops: CropSet, fraction: float, seed: int) -> tuple[CropSet, CropSet]:

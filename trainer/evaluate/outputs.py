@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -29,9 +30,12 @@ _NO_PICTURES = (
 )
 
 
-def check_out(out: Path) -> None:
-    """Raise UsageError for a folder that holds something else than an older evaluation."""
-    folders.check_out(out, _OWN, (METRICS_NAME, MAP_NAME))
+def check_out(out: Path, read: Sequence[Path] = ()) -> None:
+    """Raise UsageError for a folder that holds something else than an older evaluation.
+
+    read: folders of crops, in which nothing may be written.
+    """
+    folders.check_out(out, _OWN, (METRICS_NAME, MAP_NAME), read)
 
 
 def write_evaluation(

@@ -34,7 +34,7 @@ from trainer.means.thresholds import Thresholds, calibrate
 from trainer.progress import Report, silent
 
 _LEAST_GAIN = 2e-3
-_STRETCHES = 8
+_FEWEST_NEGATIVES = 16  # to make outliers prototypes of half of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ def build_means(
     """Embed the crops and return the herd's class means and what was done to them.
 
     held_out: other sessions of (some of) the same animals; thresholds, margin and the number of
-    prototypes are chosen on them. negatives: crops of none of the animals, half bodies, blur; their
-    labels do not matter. created: ISO 8601 time for the header.
+    prototypes are chosen on them. negatives: see `means_from_embeddings`. created: ISO 8601 time
+    for the header.
     """
     options = options or MeansOptions()
     colour = options.letterbox_colour
@@ -77,7 +77,7 @@ def build_means(
         seq=seq,
         created=created,
         options=options,
-        negatives=strangers.embeddings if strangers else None,
+        negatives=strangers,
         seen_once=seen_once,
     )
 
@@ -90,14 +90,16 @@ def means_from_embeddings(
     seq: int,
     created: str,
     options: MeansOptions | None = None,
-    negatives: Floats | None = None,
+    negatives: EmbeddedCrops | None = None,
     seen_once: EmbeddedCrops | None = None,
     references: EmbeddedCrops | None = None,
 ) -> tuple[ClassMeans, MeansReport]:
     """Do what `build_means` does, from embeddings.
 
-    negatives: float32 (M, D). seen_once: the gallery's crops as a device sees them, to calibrate on
-    without `held_out`; without either, the gallery itself is asked, which is too kind when its
+    negatives: crops of none of the animals, half bodies, blur. Half of them, by whole animals
+    (folders), or by whole sessions where they are of one, make outliers prototypes and the others
+    calibrate. seen_once: the gallery's crops as a device sees them, to calibrate on without
+    `held_out`; without either, the gallery itself is asked, which is too kind when its
     embeddings are those of several turns. references: the held-out crops as a gallery embeds them,
     where they will join the gallery (`with_held_out`): thresholds are then calibrated for means
     that know all sessions but the one that is asked.
@@ -128,19 +130,22 @@ def means_from_embeddings(
         chosen = [0] * len(candidates)
     prototypes = [candidates[label][chosen[label]][0] for label in animals]
     distances = distances_to(queries, prototypes)
+    shipped = prototypes
     if references is not None and source == "held_out":
         counts = [len(own) for own in prototypes]
-        distances = without_held_out_session(gallery, references, queries, counts, options)
+        distances, shipped = without_held_out_session(gallery, references, queries, counts, options)
     if source == "left_out_sessions":
-        distances = without_own_session(gallery, queries, distances, options)
+        distances, fair = without_own_session(gallery, queries, distances, options)
+        distances, queries, labels = distances[fair], queries[fair], labels[fair]
+        sessions = tuple(np.array(sessions, dtype=np.str_)[fair].tolist())
     outliers = np.zeros((0, queries.shape[1]), np.float32)
     refused = None
-    if negatives is not None and len(negatives):
+    if negatives is not None and len(negatives.crops):
         # What outliers prototypes are made of lies too near to them to calibrate on.
         fitted, asked = _two_parts(negatives)
         outliers = outlier_prototypes(fitted, queries, distances, options)
         distances = _claim(queries, distances, outliers)
-        refused = _claim(asked, distances_to(asked, prototypes), outliers)
+        refused = _claim(asked, distances_to(asked, shipped), outliers)
     thresholds = calibrate(
         distances,
         labels,
@@ -218,12 +223,15 @@ def recalibrated(
 
 
 def with_outliers(
-    means: ClassMeans, negatives: Floats, queries: Floats, options: MeansOptions | None = None
+    means: ClassMeans,
+    negatives: EmbeddedCrops,
+    queries: Floats,
+    options: MeansOptions | None = None,
 ) -> ClassMeans:
     """Return the means with outliers prototypes made anew, for an embedder that has changed.
 
-    negatives: float32 (M, D), of no animal. queries: known crops (Q, D), hardly any of which a
-    prototype may claim.
+    negatives: as in `means_from_embeddings`; the same half makes prototypes. queries: known crops
+    (Q, D), hardly any of which a prototype may claim.
     """
     herd = means.owner != OUTLIERS
     prototypes = means.prototypes[herd]
@@ -264,12 +272,26 @@ def _choose_counts(
     return chosen
 
 
-def _two_parts(negatives: Floats) -> tuple[Floats, Floats]:
-    """Return (to fit, to ask): alternate stretches, so that neighbouring frames stay together."""
-    if len(negatives) < 2 * _STRETCHES:
-        return negatives[:0], negatives
-    odd = np.arange(len(negatives)) * _STRETCHES // len(negatives) % 2 == 1
-    return negatives[~odd], negatives[odd]
+def _two_parts(negatives: EmbeddedCrops) -> tuple[Floats, Floats]:
+    """Return embeddings (to fit, to ask), about as many of each; none to fit where they are few.
+
+    By whole animals, or by whole sessions of a single one: the same stranger on both sides would
+    flatter the calibration.
+    """
+    crops = negatives.crops.without_empty()
+    groups: NDArray[Any] = crops.labels
+    if len(crops.animals) == 1:
+        groups = np.unique(np.array(crops.sessions, dtype=np.str_), return_inverse=True)[1]
+    sizes = np.bincount(groups.reshape(-1))
+    if len(crops) < _FEWEST_NEGATIVES or len(sizes) < 2:
+        return negatives.embeddings[:0], negatives.embeddings
+    to_fit = np.zeros(len(sizes), bool)
+    balance = 0
+    for group in np.argsort(-sizes, kind="stable"):
+        to_fit[group] = balance > 0
+        balance += -sizes[group] if to_fit[group] else sizes[group]
+    fitted = to_fit[groups.reshape(-1)]
+    return negatives.embeddings[fitted], negatives.embeddings[~fitted]
 
 
 def _claim(embeddings: Floats, distances: Floats, outliers: Floats) -> Floats:

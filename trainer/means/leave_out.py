@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.vision.types import Floats
 from trainer.means.embed import EmbeddedCrops
@@ -19,14 +20,16 @@ def distances_to(embeddings: Floats, prototypes: list[Floats]) -> Floats:
 
 def without_own_session(
     gallery: EmbeddedCrops, queries: Floats, distances: Floats, options: MeansOptions
-) -> Floats:
+) -> tuple[Floats, NDArray[np.bool_]]:
     """Return distances (N, A) where no crop's own session helped to make its animal's prototype.
 
-    queries: the gallery's crops (N, D) as they are asked.
+    queries: the gallery's crops (N, D) as they are asked. Also returns which crops (N,) could be
+    asked so: not the only one of an animal, which would be compared with itself.
 
     An animal with one session is cut into two halves in time. That is kinder than a new session.
     """
     distances = distances.copy()
+    fair = np.zeros(len(distances), bool)
     for label in range(len(gallery.crops.animals)):
         rows = np.flatnonzero(gallery.crops.labels == label)
         names = np.array([gallery.crops.sessions[row] for row in rows], dtype=np.str_)
@@ -40,7 +43,8 @@ def without_own_session(
             asked = rows[folds == fold]
             prototype = robust_prototypes(others, 1, options)[0]
             distances[asked, label] = 1 - (queries[asked] @ prototype.T).max(axis=1)
-    return distances
+        fair[rows] = True
+    return distances, fair
 
 
 def without_held_out_session(
@@ -49,12 +53,13 @@ def without_held_out_session(
     queries: Floats,
     counts: Sequence[int],
     options: MeansOptions,
-) -> Floats:
+) -> tuple[Floats, list[Floats]]:
     """Return distances (Q, A) of held-out crops to means of all other sessions of the herd.
 
     references: the held-out crops as a gallery embeds them, of animals of the gallery. queries: the
     same crops (Q, D) as a device sees them. counts: prototypes of each animal. So calibration sees
-    what the class means will be, but for the one session that is asked.
+    what the class means will be, but for the one session that is asked. Also returns those means:
+    each animal's prototypes (P, D) of all its sessions.
     """
     animals = gallery.crops.animals
     names, sessions = references.crops.names(), references.crops.sessions
@@ -74,4 +79,4 @@ def without_held_out_session(
             left = np.concatenate([gallery.of(label), references.embeddings[others]])
             own = robust_prototypes(left, counts[label], options)[0]
             distances[asked, label] = 1 - (queries[asked] @ own.T).max(axis=1)
-    return distances
+    return distances, prototypes

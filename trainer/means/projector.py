@@ -8,6 +8,7 @@ header, that of several columns begins with one.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +22,14 @@ from trainer.means.thresholds import UNCALIBRATED
 
 VECTORS_NAME = "vecs.tsv"
 META_NAME = "meta.tsv"
-# Accepted as "not this animal" where nobody calibrated anything.
+# Sums of vectors far outside lose animals beside each other, or everything, in float64.
+_LENGTHS = (1e-6, 1e6)
 _SEPARATORS = "\t\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pair:
-    """ids: (A,), distinct. vectors: float64 (A, D), finite, none of them zero."""
+    """ids: (A,), distinct. vectors: float64 (A, D), finite, of lengths from 1e-6 to 1e6."""
 
     ids: tuple[str, ...]
     vectors: NDArray[np.float64]
@@ -144,6 +146,12 @@ def _read_vectors(path: Path) -> NDArray[np.float64]:
             raise DataError(f"{where}: a number is not finite")
         if not any(row):
             raise DataError(f"{where}: a zero vector stands for no animal")
+        length = math.hypot(*row)
+        if not _LENGTHS[0] <= length <= _LENGTHS[1]:
+            raise DataError(
+                f"{where}: a vector of length {length:.2g}, expected {_LENGTHS[0]:g} to "
+                f"{_LENGTHS[1]:g}"
+            )
         rows.append(row)
     return np.array(rows, np.float64)
 

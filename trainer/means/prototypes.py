@@ -126,8 +126,11 @@ def unit_rows(vectors: Floats) -> Floats:
 def outlier_prototypes(
     negatives: Floats, queries: Floats, distances: Floats, options: MeansOptions
 ) -> Floats:
-    """Return unit prototypes (P, D) of the negatives that claim hardly any known query."""
-    if not len(negatives) or not options.outliers_max:
+    """Return unit prototypes (P, D) of the negatives that claim hardly any known query.
+
+    None without known queries (Q, D): nobody could say whom they would claim.
+    """
+    if not len(negatives) or not len(queries) or not options.outliers_max:
         return np.zeros((0, queries.shape[1]), np.float32)
     rng = np.random.default_rng(options.seed)
     centres = spherical_kmeans(negatives, options.outliers_max, rng)

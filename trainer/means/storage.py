@@ -7,6 +7,7 @@ load it, self-test included.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from edge.release.manifest import (
     content_id,
     encode_manifest,
 )
+from trainer.places import check_place
 
 LOOSE_SUFFIX = ".npz"
 
@@ -38,18 +40,16 @@ class Stored:
     animals: int
 
 
-def check_target(bundle: Path | None, out: Path | None) -> None:
-    """Raise UsageError for a place that `store` would refuse: before the work, not after it."""
+def check_target(bundle: Path | None, out: Path | None, read: Sequence[Path] = ()) -> None:
+    """Raise UsageError for a place that `store` would refuse: before the work, not after it.
+
+    read: folders of crops, in which nothing may be written either.
+    """
     if out is None:
         if bundle is None:
             raise UsageError("say where the class means go: --bundle DIR or --out means.npz")
         return
-    home = _bundle_around(out)
-    if home is not None:
-        raise UsageError(
-            f"{out}: lies in the bundle {home}; choose another --out, or leave it away to change "
-            "the bundle in place"
-        )
+    check_place(out, read)
     if out.suffix == LOOSE_SUFFIX:
         if out.is_dir():
             raise UsageError(f"{out}: is a folder; name a file")
@@ -63,14 +63,6 @@ def check_target(bundle: Path | None, out: Path | None) -> None:
             f"{out}: exists and is not empty; choose another --out, or leave it away to change "
             "the bundle in place"
         )
-
-
-def _bundle_around(out: Path) -> Path | None:
-    """Return the bundle that a path lies in; a bundle holds what its manifest lists, no more."""
-    for folder in out.resolve().parents:
-        if (folder / MANIFEST_NAME).is_file():
-            return folder
-    return None
 
 
 def store(bundle: Bundle, means: ClassMeans, out: Path | None, *, created: str) -> Stored:

@@ -83,6 +83,8 @@ def calibrate(
         return Thresholds(np.full(animals, UNCALIBRATED, np.float32), 0.0, record)
     struck = distances * np.float32(_STRANGERS_NEARER)
     struck[np.arange(len(labels)), labels] = np.inf
+    if animals == 1:
+        struck = struck[:0]  # nobody is left that they could be taken for
     strangers = _ask(struck if negatives is None else np.concatenate([struck, negatives]), None)
     threshold, margin = _choose(known, strangers, precision, accept)
     per_animal = _per_animal(known, labels, sessions, animals, threshold, accept)
@@ -123,11 +125,13 @@ def _reached(
         for asked in (known, strangers)
     )
     right = int((passed & known.right).sum())
-    return {
+    reached = {
         "precision": right / max(1, int(passed.sum() + taken.sum())),
         "accepted": right / int(known.right.sum()),
-        "strangers_refused": float(1 - taken.mean()),
     }
+    if len(strangers.named):
+        reached["strangers_refused"] = float(1 - taken.mean())
+    return reached
 
 
 def _choose(
@@ -163,9 +167,10 @@ def _choose_threshold(
     everything = np.concatenate([known.nearest, strangers.nearest])
     everything = np.unique(everything[np.isfinite(everything)])
     steps = np.linspace(0, len(everything) - 1, min(_CANDIDATES, len(everything)))
-    candidates = everything[np.round(steps).astype(int)]
+    edges = everything[np.round(steps).astype(int)].astype(np.float64)
     # The middle between neighbours, and a little beyond the last.
-    candidates = np.append((candidates[1:] + candidates[:-1]) / 2, candidates[-1] + 1e-3)
+    edges = np.append(edges, edges[-1] + 2e-3)
+    candidates = (edges[1:] + edges[:-1]) / 2
     right = _accepted(known, known.right, candidates, margin)
     wrong = _accepted(known, ~known.right, candidates, margin)
     strange = _accepted(strangers, np.ones(len(strangers.lead), bool), candidates, margin)
@@ -177,10 +182,24 @@ def _choose_threshold(
         score = np.where(reached, share - strange / max(1, len(strangers.lead)), -np.inf)
     else:
         score = np.where(kept, exact, -np.inf)
-    best = score >= score.max() - 1e-9
-    # Where a whole stretch is equally good, its middle is the safest.
-    equal = candidates[best]
-    return float((equal.min() + equal.max()) / 2), float(exact[best].max())
+    best = _middle_of_widest(score >= score.max() - 1e-9, candidates, edges)
+    return float(candidates[best]), float(exact[best])
+
+
+def _middle_of_widest(
+    equal: NDArray[np.bool_], candidates: Floats, edges: NDArray[np.float64]
+) -> int:
+    """Return which candidate (T,) is in the middle of the widest stretch of equally good ones.
+
+    It is the safest. edges: (T + 1,), between which each candidate lies. Stretches apart from each
+    other have something worse between them.
+    """
+    steps = np.diff(np.concatenate([[0], equal.astype(np.int8), [0]]))
+    firsts, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
+    widest = int(np.argmax(edges[ends] - edges[firsts]))
+    first, end = int(firsts[widest]), int(ends[widest])
+    middle = (edges[first] + edges[end]) / 2
+    return first + int(np.argmin(np.abs(candidates[first:end] - middle)))
 
 
 def _accepted(
@@ -211,5 +230,5 @@ def _per_animal(
         spread = np.clip(np.quantile(own, 0.8) / herd_spread, *_SPREAD_LIMITS)
         weight = count / (count + _HERD_SESSIONS)
         shrunk = threshold * ((1 - weight) + weight * spread)
-        per_animal[animal] = max(shrunk, float(np.quantile(own, accept)))
+        per_animal[animal] = max(shrunk, float(np.quantile(own, accept, method="higher")))
     return per_animal.astype(np.float32)

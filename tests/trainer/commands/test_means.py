@@ -222,7 +222,7 @@ def test_inspect_finds_what_was_filed_wrongly(
     (out / "thesis.txt").write_text("years")
     with pytest.raises(UsageError, match="not an inspection"):
         run(*inspect, out)
-    with pytest.raises(UsageError, match="lies in the crops folder"):
+    with pytest.raises(UsageError, match=r"lies in the folder .*crops, which is read"):
         run(*inspect, tmp_path / "crops" / "look")
 
 
@@ -256,13 +256,27 @@ def test_a_pair_takes_the_place_of_a_bundles_means_or_joins_them(
     both = load_bundle(tmp_path / "both").means
     assert both.animals == (*loaded.means.animals, "pig-7", "pig-8", "pig-9")
     assert "not calibrated on these animals" in capsys.readouterr().err
-    run(*bring)
-    alone = load_bundle(bundle).means
+    # Ids that no device publishes do not spoil a bundle that runs.
+    before = state(bundle)
+    with pytest.raises(UsageError, match="--prefix such as pig- mends them"):
+        run(*bring)
+    assert state(bundle) == before
+    run(*bring, "--out", tmp_path / "alone")
+    alone = load_bundle(tmp_path / "alone").means
     assert alone.animals == ("7", "8", "9")
     assert alone.threshold == pytest.approx([loaded.means.header.calibration["threshold"]] * 3)
     assert "--prefix" in capsys.readouterr().err
-    run("export", "--bundle", bundle, "--out", tmp_path / "out")
+    run("export", "--bundle", tmp_path / "alone", "--out", tmp_path / "out")
     assert (tmp_path / "out" / "vecs.tsv").read_bytes() == vectors.read_bytes()
+    run(*bring, "--prefix", "pig-")
+    assert load_bundle(bundle).means.animals == ("pig-7", "pig-8", "pig-9")
+
+
+def test_ids_that_cannot_be_printed_are_refused(bundle: Path, tmp_path: Path) -> None:
+    vectors, meta = pair(tmp_path / "in", load_bundle(bundle).embedder.dimension)
+    meta.write_text("a\x1b[2J\nb\nc\n")
+    with pytest.raises(DataError, match="characters that cannot be printed"):
+        run("import", "--vecs", vectors, "--meta", meta, "--out", tmp_path / "m.npz")
 
 
 def test_means_that_do_not_fit_the_embedder_are_refused(bundle: Path, tmp_path: Path) -> None:

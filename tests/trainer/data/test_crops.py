@@ -41,7 +41,6 @@ def test_hidden_files_folders_and_other_files_are_passed_over(root: Path) -> Non
     write(root / "a" / ".hidden.png")
     write(root / ".thumbnails" / "t0_1.png")
     (root / "a" / "notes.txt").write_text("no image")
-    (root / "empty").mkdir()
     crops = read_crops(root)
     assert len(crops) == 4
     assert crops.animals == ("a", "b")
@@ -52,6 +51,15 @@ def test_a_missing_folder_and_one_without_images_are_named(tmp_path: Path) -> No
         read_crops(tmp_path / "nowhere")
     with pytest.raises(DataError, match="no images found"):
         read_crops(tmp_path)
+
+
+def test_an_animals_folder_without_images_is_named(root: Path) -> None:
+    (root / "d").mkdir()
+    with pytest.raises(DataError, match="d: an animal without images"):
+        read_crops(root)
+    write(root / "d" / "t0" / "t0_1.png")
+    with pytest.raises(DataError, match="d: its images lie in folders of their own"):
+        read_crops(root)
 
 
 def test_the_animal_with_a_single_image_is_refused_by_name(root: Path) -> None:

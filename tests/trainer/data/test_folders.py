@@ -65,7 +65,9 @@ def test_strangers_lie_anywhere_below(tmp_path: Path) -> None:
     root = touch(tmp_path / "n", "a.jpg", "deep/er/b_1.png", ".trash/c.jpg", "deep/.d.jpg", "e.txt")
     crops = read_strangers(root)
     assert [path.name for path in crops.paths] == ["a.jpg", "b_1.png"]
-    assert len(crops.animals) == 1
+    # Each folder is one stranger.
+    assert crops.animals == (".", "deep/er")
+    assert crops.labels.tolist() == [0, 1]
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no images found"):
         read_strangers(tmp_path / "empty")

@@ -14,6 +14,7 @@ from trainer.data.splits import (
     shared_sessions,
     split_by_session,
     split_crops,
+    without_session,
 )
 
 
@@ -140,6 +141,23 @@ def test_a_split_by_frame_must_be_forced() -> None:
     train, held = split_crops(crops, 0.3, seed=0, by="frame", force=True)
     assert (len(train), len(held)) == (8, 3)
     assert "b" in train.names()
+
+
+def test_crops_without_a_session_in_their_names_must_be_forced_apart() -> None:
+    named = crop_set({"a": {"t0": 4, "t1": 4}, "b": {"t0": 4, "t1": 4}})
+    paths = list(named.paths)
+    paths[8] = Path("b/img1.jpg")
+    one = CropSet(tuple(paths), named.animals, named.labels, named.sessions)
+    # A single one of an animal is a session of its own and does no harm.
+    assert without_session(one) == []
+    split_crops(one, 0.3, seed=0)
+    paths[9] = Path("b/img2.jpg")
+    two = CropSet(tuple(paths), named.animals, named.labels, named.sessions)
+    assert without_session(two) == [Path("b/img1.jpg"), Path("b/img2.jpg")]
+    with pytest.raises(DataError, match=r"img1\.jpg: its name gives no session .* of 1 others"):
+        split_crops(two, 0.3, seed=0)
+    train, held = split_crops(two, 0.3, seed=0, force=True)
+    assert len(train) + len(held) == 16
 
 
 def test_a_day_is_never_on_both_sides_of_a_split_by_date() -> None:

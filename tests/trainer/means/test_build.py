@@ -13,6 +13,7 @@ from trainer.means.build import build_means, means_from_embeddings, with_outlier
 from trainer.means.edit import enrol
 from trainer.means.embed import EmbeddedCrops, embed_crops
 from trainer.means.prototypes import MeansOptions, robust_prototypes
+from trainer.means.thresholds import Thresholds, calibrate
 
 HEADER = {"embedder_sha256": "0" * 64, "seq": 3, "created": "2026-01-01T00:00:00Z"}
 
@@ -39,6 +40,12 @@ def embedded(groups: dict[str, list[np.ndarray]]) -> EmbeddedCrops:
             rows.append(part)
     crops = CropSet(tuple(paths), animals, np.array(labels, np.int32), tuple(sessions))
     return EmbeddedCrops(crops, np.concatenate(rows))
+
+
+def strangers(centre: list[float], count: int) -> EmbeddedCrops:
+    """Two folders of `count` / 2 crops each."""
+    half = count // 2
+    return embedded({f"n{n}": [around(centre, half, seed=7 + n)] for n in range(2)})
 
 
 A, B, C = [1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 1.0, 0]
@@ -126,11 +133,66 @@ def test_without_held_out_sessions_a_session_is_judged_by_the_others() -> None:
 
 def test_negatives_become_outliers_prototypes_unless_they_claim_the_known() -> None:
     gallery = embedded({"a": [around(A, 20)], "b": [around(B, 20, seed=1)]})
-    far = around([0, 0, 0.2, 1.0], 20, seed=2)
+    far = strangers([0, 0, 0.2, 1.0], 20)
     means, report = means_from_embeddings(gallery, gallery, negatives=far, **HEADER)
     assert (means.owner == OUTLIERS).sum() == report.calibration["outliers"] >= 1
-    stolen = means_from_embeddings(gallery, gallery, negatives=around(A, 20), **HEADER)[0]
+    stolen = means_from_embeddings(gallery, gallery, negatives=strangers(A, 20), **HEADER)[0]
     assert not (stolen.owner == OUTLIERS).any()
+
+
+def test_no_stranger_both_makes_outliers_prototypes_and_calibrates() -> None:
+    gallery = embedded({"a": [around(A, 20)], "b": [around(B, 20, seed=1)]})
+    # Twelve crops each of four strangers; each has a direction of its own.
+    ways = [[0, 0, 1, 0], [0, 0, 0, 1], [0, 0, -1, 0], [0, 0, 0, -1]]
+    by_animal = embedded({f"n{i}": [around(way, 12, 0.01)] for i, way in enumerate(ways)})
+    means, report = means_from_embeddings(gallery, gallery, negatives=by_animal, **HEADER)
+    assert report.calibration["negatives"] == 24
+    outliers = means.prototypes[means.owner == OUTLIERS]
+    made_of = {int(np.argmax(np.array(ways) @ outlier)) for outlier in outliers}
+    assert made_of == {1, 3}
+    # One animal: whole sessions of it.
+    by_session = embedded({"n": [around(way, 12, 0.01) for way in ways]})
+    again, report = means_from_embeddings(gallery, gallery, negatives=by_session, **HEADER)
+    assert report.calibration["negatives"] == 24
+    assert (again.prototypes == means.prototypes).all()
+
+
+def test_negatives_that_cannot_be_parted_only_calibrate() -> None:
+    gallery = embedded({"a": [around(A, 20)], "b": [around(B, 20, seed=1)]})
+    one_session = embedded({"n": [around([0, 0, 0.2, 1.0], 40, seed=2)]})
+    for negatives in (one_session, strangers([0, 0, 0.2, 1.0], 14)):
+        means, report = means_from_embeddings(gallery, gallery, negatives=negatives, **HEADER)
+        assert not (means.owner == OUTLIERS).any()
+        assert report.calibration["negatives"] == len(negatives.crops)
+
+
+def test_an_animal_of_one_crop_does_not_calibrate_by_comparing_it_with_itself() -> None:
+    gallery = embedded({"a": [around(A, 1)], "b": [around(B, 1)]})
+    _, report = means_from_embeddings(gallery, None, **HEADER)
+    assert report.calibration["source"] == "none"
+    with_others = embedded({"a": [around(A, 1)], "b": [around(B, 12, 0.1), around(B, 12, 0.1, 1)]})
+    _, report = means_from_embeddings(with_others, None, **HEADER)
+    assert report.calibration["source"] == "left_out_sessions"
+    assert report.calibration["queries"] == 24
+
+
+def test_negatives_are_asked_of_the_means_that_will_be_shipped() -> None:
+    # What the held-out session brings to `a` lies towards the strangers.
+    towards = [np.cos(1.0), 0.0, 0.0, np.sin(1.0)]
+    beyond = embedded({"n": [around([np.cos(1.1), 0.0, 0.0, np.sin(1.1)], 12, 0.01, 5)]})
+    gallery = embedded({"a": [around(A, 4, 0.01)], "b": [around(B, 12, 0.01, 1)]})
+    held_out = embedded({"a": [around(towards, 40, 0.01, 2)], "b": [around(B, 40, 0.01, 3)]})
+    asked: list[np.ndarray] = []
+
+    def spy(*args: object, **kwargs: object) -> Thresholds:
+        asked.append(kwargs["negatives"])  # type: ignore[arg-type]
+        return calibrate(*args, **kwargs)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainer.means.build.calibrate", spy)
+        means_from_embeddings(gallery, held_out, negatives=beyond, references=held_out, **HEADER)
+    # Means of the gallery alone are 0.55 away.
+    assert asked[0][:, 0].max() < 0.2
 
 
 def test_the_same_input_gives_the_same_means() -> None:
@@ -195,13 +257,14 @@ def test_crops_are_read_letterboxed_and_embedded(tmp_path: Path) -> None:
 
 def test_outliers_prototypes_are_made_anew_for_another_embedder() -> None:
     gallery = embedded({"a": [around(A, 6)], "b": [around(B, 6)]})
-    means, _ = means_from_embeddings(gallery, None, negatives=around([0, 0, 0, 1.0], 40), **HEADER)
+    far = strangers([0, 0, 0, 1.0], 40)
+    means, _ = means_from_embeddings(gallery, None, negatives=far, **HEADER)
     assert (means.owner == OUTLIERS).any()
-    elsewhere = around(C, 40)
+    elsewhere = strangers(C, 40)
     made = with_outliers(means, elsewhere, around(A, 5, seed=4))
     outliers = made.prototypes[made.owner == OUTLIERS]
     assert len(outliers) > 0
     assert (outliers @ np.array(C) > 0.9).all()
     assert (made.prototypes[made.owner != OUTLIERS] == means.prototypes[means.owner >= 0]).all()
     # None that would claim the known.
-    assert not (with_outliers(means, around(A, 40), around(A, 40)).owner == OUTLIERS).any()
+    assert not (with_outliers(means, strangers(A, 40), around(A, 40)).owner == OUTLIERS).any()

@@ -39,7 +39,9 @@ def test_a_held_out_crop_is_asked_without_its_own_session() -> None:
     gallery = crops([("a", "t0", 0.0), ("b", "t0", 90.0)])
     held_out = crops([("a", "t1", 20.0), ("a", "t2", 40.0), ("b", "t1", 100.0)])
     queries = circle([22.0, 40.0, 100.0])
-    distances = without_held_out_session(gallery, held_out, queries, [1, 1], OPTIONS)
+    distances, means = without_held_out_session(gallery, held_out, queries, [1, 1], OPTIONS)
+    assert means[0] @ circle([20.0]).T == pytest.approx(1, abs=1e-5)
+    assert means[1] @ circle([95.0]).T == pytest.approx(1, abs=1e-5)
     # Own animal: a without t1 has its mean at 20, a without t2 at 10, b without t1 at 90.
     assert distances[0, 0] == pytest.approx(distance(22, 20), abs=1e-5)
     assert distances[1, 0] == pytest.approx(distance(40, 10), abs=1e-5)
@@ -53,8 +55,16 @@ def test_a_gallery_crop_is_asked_without_its_own_session() -> None:
     gallery = crops([("a", "t0", 0.0), ("a", "t1", 30.0), ("b", "t0", 90.0), ("b", "t0", 94.0)])
     queries = circle([5.0, 30.0, 90.0, 94.0])
     full = np.full((4, 2), 0.5, np.float32)
-    distances = without_own_session(gallery, queries, full, OPTIONS)
+    distances, fair = without_own_session(gallery, queries, full, OPTIONS)
+    assert fair.all()
     assert distances[0] == pytest.approx([distance(5, 30), 0.5], abs=1e-5)
     assert distances[1] == pytest.approx([distance(30, 0), 0.5], abs=1e-5)
     # One session: its two halves in time.
     assert distances[2] == pytest.approx([0.5, distance(90, 94)], abs=1e-5)
+
+
+def test_the_only_crop_of_an_animal_cannot_be_asked() -> None:
+    gallery = crops([("a", "t0", 0.0), ("b", "t0", 90.0), ("b", "t1", 94.0)])
+    full = np.full((3, 2), 0.5, np.float32)
+    _, fair = without_own_session(gallery, gallery.embeddings, full, OPTIONS)
+    assert fair.tolist() == [False, True, True]

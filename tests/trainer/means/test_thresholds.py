@@ -96,9 +96,34 @@ def test_rows_that_an_outliers_prototype_claims_are_never_accepted() -> None:
     assert calibrate(distances, labels, sessions).record["accepted"] == 1
 
 
+def test_of_two_good_stretches_the_wider_is_taken_not_what_lies_between() -> None:
+    # Up to 0.5 a twentieth of the known is won, from 0.3 a twentieth of the strangers (320 struck
+    # and 20 negatives) is lost: below 0.3 is as good as from 0.5 on, and both better than between.
+    distances, labels, sessions = herd(np.repeat([0.1, 0.5], [76, 4]).astype(np.float32), 0.95)
+    near = np.full((20, 4), 0.95, np.float32)
+    near[:17, 0] = 0.3
+    result = calibrate(distances, labels, sessions, negatives=near, precision=0.95, accept=0.95)
+    assert 0.1 <= result.record["threshold"] < 0.3
+    assert result.record["strangers_refused"] == 1
+    assert result.record["accepted"] == 0.95
+
+
+def test_an_animals_own_threshold_keeps_its_share_of_few_crops() -> None:
+    # With 4 sessions of 5 crops; interpolation between the last two would refuse the farthest.
+    own = np.concatenate([np.full(19, 0.1), [0.3]]).astype(np.float32)
+    distances, labels, _ = herd(own, 0.9)
+    sessions = [f"s{n % 4}" for n in range(len(labels))]
+    near = np.full((400, 4), 0.25, np.float32)
+    result = calibrate(distances, labels, sessions, negatives=near, accept=0.96)
+    within = distances[np.arange(len(labels)), labels] <= result.threshold[labels]
+    assert within.mean() >= 0.96
+
+
 def test_a_single_animal_and_nothing_right() -> None:
     one = calibrate(np.full((10, 1), 0.2, np.float32), np.zeros(10, np.int32), ["s"] * 10)
     assert one.threshold[0] > 0.2
+    # Nobody was there who could have been refused.
+    assert "strangers_refused" not in one.record
     assert one.margin == 0
     wrong = np.array([[0.9, 0.1]], np.float32)
     lost = calibrate(wrong, np.zeros(1, np.int32), ["s"])

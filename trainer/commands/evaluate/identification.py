@@ -13,6 +13,7 @@ from trainer.commands.options import Commands, add_verbose, whole_number
 if TYPE_CHECKING:
     from trainer.evaluate.protocol import Protocol
 
+_ROLES = ("query", "gallery", "unknown", "newcomer_gallery", "newcomer_query")
 _CROPS = "folders of <animal>/<session>_<frame>.jpg"
 
 
@@ -72,8 +73,10 @@ def _identification(options: argparse.Namespace) -> int:
     from trainer.progress import progress_bar
 
     # What is wrong with the command is told before any crop is embedded.
-    check_out(options.out)
+    check_out(options.out, _folders(options))
     check_method(options.projection)
+    if options.twin is not None and not options.gallery:
+        raise UsageError("--float needs --gallery: means of the bundle are not the twin's")
     if options.twin is not None and not options.twin.is_file():
         raise UsageError(f"{options.twin}: no such file (--float)")
     bundle = load_bundle(options.bundle)
@@ -113,14 +116,13 @@ def _read(options: argparse.Namespace) -> Protocol:
     from trainer.data.folders import read_herd
     from trainer.evaluate.protocol import Protocol
 
-    names = ("query", "gallery", "unknown", "newcomer_gallery", "newcomer_query")
-    return Protocol(
-        **{
-            name: read_herd(getattr(options, name))
-            for name in names
-            if getattr(options, name) is not None
-        }
-    )
+    given = {name: getattr(options, name) for name in _ROLES}
+    return Protocol(**{name: read_herd(folders) for name, folders in given.items() if folders})
+
+
+def _folders(options: argparse.Namespace) -> list[Path]:
+    """Return the folders that are read."""
+    return [folder for name in _ROLES for folder in getattr(options, name) or ()]
 
 
 def _print_summary(metrics: Mapping[str, Any], out: Path) -> None:

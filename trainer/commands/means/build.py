@@ -60,7 +60,7 @@ def _build(options: argparse.Namespace) -> int:
     from trainer.means.prototypes import MeansOptions
     from trainer.means.storage import check_target, store
 
-    check_target(options.bundle, options.out)
+    check_target(options.bundle, options.out, _folders(options))
     train = read_herd(options.crops)
     check_animals(train.animals)
     train, held_out = _split(options, train)
@@ -86,7 +86,7 @@ def _build(options: argparse.Namespace) -> int:
         seq=bundle.means.header.seq,
         created=created,
         options=made,
-        negatives=embed(bundle, negatives, "negatives").embeddings if negatives else None,
+        negatives=embed(bundle, negatives, "negatives") if negatives else None,
         seen_once=None if held_out else embed(bundle, train, "crops as seen once"),
         references=references,
     )
@@ -137,12 +137,25 @@ def calibration_line(record: dict[str, Any]) -> str:
     return f"calibrated on {sources[source]}: {', '.join(words)}"
 
 
+def _folders(options: argparse.Namespace) -> list[Path]:
+    """Return the folders that are read."""
+    negatives = [options.negatives] if options.negatives else []
+    return [*options.crops, *(options.held_out_crops or ()), *negatives]
+
+
 def _split(options: argparse.Namespace, crops: CropSet) -> tuple[CropSet, CropSet | None]:
     from edge.errors import UsageError
     from trainer.commands.means.work import warn
     from trainer.data.folders import read_herd
-    from trainer.data.splits import shared_sessions, split_by_session
+    from trainer.data.splits import shared_sessions, split_by_session, without_session
 
+    unnamed = [] if options.held_out_crops else without_session(crops)
+    if unnamed:
+        warn(
+            f"{unnamed[0]}: its name gives no session (<session>_<frame>.jpg), nor do those of "
+            f"{len(unnamed) - 1} others; each counts as a session of its own: near-duplicate "
+            "frames make the calibration too kind"
+        )
     if options.held_out_crops:
         held_out = read_herd(options.held_out_crops)
         both = shared_sessions(crops, held_out)

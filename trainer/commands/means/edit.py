@@ -53,7 +53,7 @@ def _add(options: argparse.Namespace) -> int:
     from trainer.means.newcomers import look_at
     from trainer.means.storage import check_target, store
 
-    check_target(options.bundle, options.out)
+    check_target(options.bundle, options.out, [options.crops])
     if options.animal is None:
         crops = read_herd([options.crops])
     else:

@@ -56,15 +56,14 @@ def _import(options: argparse.Namespace) -> int:
     check_target(options.bundle, options.out)
     bundle = None if options.bundle is None else load_bundle(options.bundle)
     means = _read_pair(options, bundle) if options.means is None else _read_loose(options, bundle)
+    _check_ids(means.animals, in_place=bundle is not None and options.out is None)
     if bundle is None:
         stored = store_loose(means, options.out, created=now())
     else:
         joined = join(bundle.means, means) if options.join else means
         stored = store(bundle, joined, options.out, created=now())
     print(tell(stored))
-    if bundle is not None:
-        _warn_of_ids(means.animals)
-    else:
+    if bundle is None:
         warn(
             f"{options.out} names no embedder, so a device refuses it; import the pair with "
             "--bundle DIR to use it"
@@ -112,15 +111,27 @@ def _read_loose(options: argparse.Namespace, bundle: Bundle | None) -> ClassMean
     return means
 
 
-def _warn_of_ids(animals: tuple[str, ...]) -> None:
-    from edge.errors import UsageError
+def _check_ids(animals: tuple[str, ...], *, in_place: bool) -> None:
+    """Refuse ids that nothing can show, and warn of those that no device would publish.
+
+    in_place: they would make a bundle that runs into one that a device refuses; that is no warning.
+    """
+    from edge.errors import DataError, UsageError
     from edge.messaging.topics import check_animals
     from trainer.commands.means.work import warn
 
+    for animal in animals:
+        if not animal.isprintable():
+            raise DataError(f"animal id {animal!r} holds characters that cannot be printed")
     try:
         check_animals(animals)
     except UsageError as error:
-        warn(f"{error}: a device cannot publish such ids; a --prefix such as pig- mends them")
+        text = f"{error}: a device cannot publish such ids; a --prefix such as pig- mends them"
+        if in_place:
+            raise UsageError(
+                f"{text}; to keep them all the same, write them elsewhere: --out"
+            ) from None
+        warn(text)
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -68,13 +68,12 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def check_out(out: Path, roots: list[Path]) -> None:
-    """Raise UsageError for a folder that holds something else, or lies among the crops."""
+    """Raise UsageError for a folder that holds something else, or lies in a bundle or the crops."""
     from edge.errors import UsageError
     from trainer.means.doubtful_page import JSON_NAME, NAMES
+    from trainer.places import check_place
 
-    for root in roots:
-        if out.resolve().is_relative_to(root.resolve()):
-            raise UsageError(f"{out}: lies in the crops folder {root}; choose another --out")
+    check_place(out, roots)
     if not out.exists():
         return
     names = {path.name for path in out.iterdir()} if out.is_dir() else {""}

@@ -138,7 +138,7 @@ def test_an_older_evaluation_is_replaced_and_nothing_else(crops: Path) -> None:
     assert (crops / "out" / "metrics.json").read_bytes() == before
     assert names(crops / "out") == FILES | PICTURES
     with pytest.raises(UsageError, match="not the result of an evaluation"):
-        run(*both, "--out", crops / "query")
+        run(*both, "--out", crops / "new")
     (crops / "out" / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match=r"holds 'notes\.txt'"):
         run(*both, "--out", crops / "out")
@@ -160,6 +160,8 @@ def test_what_is_wrong_with_the_folders_is_one_line_and_leaves_nothing(
         ((*gallery, *query, "--unknown", crops / "query"), DataError, "ask it with --query"),
         ((*gallery, "--query", crops / "spoilt"), DataError, "c_999.png: not an image"),
         ((*gallery, *query, "--newcomer-query", crops / "new"), UsageError, "go together"),
+        ((*gallery, *query, "--out", crops / "query" / "out"), UsageError, "which is read"),
+        ((*gallery, *query, "--out", DEMO / "out"), UsageError, "lies in the bundle"),
         ((*gallery, *query, "--float", crops / "no.tflite"), UsageError, "no.tflite: no such file"),
         (
             (*gallery, *query, "--float", crops / "query" / "cow1" / "c_000.png"),
@@ -169,7 +171,7 @@ def test_what_is_wrong_with_the_folders_is_one_line_and_leaves_nothing(
     ):
         before = names(crops)
         with pytest.raises(error, match=words):
-            run(*arguments, "--out", crops / "out")
+            run("--out", crops / "out", *arguments)
         assert names(crops) == before
 
 

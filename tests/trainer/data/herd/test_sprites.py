@@ -59,6 +59,7 @@ def test_an_empty_folder_and_an_unreadable_image_are_named(root: Path, tmp_path:
     empty.mkdir()
     with pytest.raises(DataError, match="empty: no images found"):
         read_sprites(empty, 1)
+    empty.rmdir()
     (root / "a" / "s_0.png").write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"s_0\.png: not an image"):
         read_sprites(root, 1)
