@@ -6,7 +6,6 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from rich.live import Live
 from deploy.board import Board
 from edge.errors import BrokerError
 from edge.messaging.broker import BrokerOptions
-from edge.messaging.connection import Connection, open_connection
+from edge.messaging.connection import Connection, Message, OnMessage, open_connection
 from edge.messaging.events import timestamp
 from edge.messaging.retry import Backoff
 from edge.messaging.topics import EVERYTHING, Topics
@@ -27,8 +26,6 @@ from edge.messaging.topics import EVERYTHING, Topics
 # Lines of the terminal that are not rows: title, caption, header, borders.
 _FRAME_LINES = 10
 _TURN_S = 0.25
-
-OnMessage = Callable[[str, bytes, bool], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +46,10 @@ def watch(broker: BrokerOptions, options: WatchOptions) -> int:
     console = Console()
     problems = Console(stderr=True)
 
-    def on_message(topic: str, data: bytes, retained: bool) -> None:
-        payload = board.observe(topic, data)
+    def on_message(message: Message) -> None:
+        payload = board.observe(message.topic, message.payload)
         if payload is not None and options.as_json:
-            print_line(sys.stdout, topic, retained, payload)
+            print_line(sys.stdout, message.topic, message.retained, payload)
 
     connection: Connection | None = _connect(broker, options, on_message)
     live = Live(console=console, auto_refresh=False)

@@ -5,11 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from edge.errors import BrokerError, EarmarkError
 from edge.messaging.broker import BrokerOptions, BrokerRefused, BrokerUnreachable
-from edge.messaging.connection import MQTT_311, Connection, Will, open_connection
+from edge.messaging.connection import (
+    MQTT_311,
+    Connection,
+    Message,
+    OnMessage,
+    Will,
+    open_connection,
+)
 from edge.messaging.delivery import Delivery, Mailbox, availability, new_alarm
 from edge.messaging.events import DeviceState, Sighting
 from edge.messaging.outbox import Outbox
@@ -34,6 +41,8 @@ class Messenger:
     that a lost connection or a restart costs nothing; delivery is at least once, in order.
     on_problem: one line each about what a person should know, called in the network thread.
     will_delay_s: after how long without a word the broker says `offline` (MQTT 5 only).
+    handlers: what to do with messages, by topic, each subscribed to whenever a connection is made;
+    called in the network thread, so they must be quick. One that fails is a problem, no more.
     """
 
     def __init__(
@@ -45,6 +54,7 @@ class Messenger:
         on_problem: Callable[[str], None] = LOG.warning,
         *,
         will_delay_s: int = 30,
+        handlers: Mapping[str, OnMessage] | None = None,
     ) -> None:
         broker.tls_context()
         self._broker = broker
@@ -55,6 +65,8 @@ class Messenger:
         self._will = Will(
             self._topics.availability, availability(device, boot, "offline"), will_delay_s
         )
+        self._handlers = dict(handlers or {})
+        self._unheard: set[str] = set()
         self._mailbox = Mailbox()
         self._waker = Waker()
         self._changed = threading.Condition()
@@ -167,6 +179,7 @@ class Messenger:
             self._topics.device,
             will=self._will,
             session_expiry_s=_SESSION_EXPIRY_S,
+            on_message=self._receive,
         )
         if connection.protocol == MQTT_311 and not self._fell_back:
             self._on_problem(
@@ -176,10 +189,32 @@ class Messenger:
         self._fell_back = connection.protocol == MQTT_311
         return connection
 
+    def _receive(self, message: Message) -> None:
+        handler = self._handlers.get(message.topic)
+        if handler is None:
+            return
+        try:
+            handler(message)
+        except Exception as error:
+            LOG.debug("handler of %s", message.topic, exc_info=True)
+            self._on_problem(f"{message.topic}: {error or type(error).__name__}")
+
+    def _subscribe(self, connection: Connection) -> None:
+        """Ask for what the handlers are for; a refusal is told once, and the rest goes on."""
+        for topic in self._handlers:
+            try:
+                connection.subscribe(topic)
+                self._unheard.discard(topic)
+            except BrokerRefused as error:
+                if topic not in self._unheard:
+                    self._unheard.add(topic)
+                    self._on_problem(str(error))
+
     def _serve(self, connection: Connection) -> None:
         """Deliver until asked to stop; BrokerError when the connection is lost."""
         delivery = None
         try:
+            self._subscribe(connection)
             delivery = Delivery(
                 connection,
                 self._topics,

@@ -46,7 +46,24 @@ _WINDOW = 100
 _PACKET_OVERHEAD_BYTES = 32
 _INCOMING_LIMIT_BYTES = 256 * 1024
 
-OnMessage = Callable[[str, bytes, bool], None]
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as it came. topic: empty when it was not UTF-8.
+
+    expires_s: how long it may still wait; None without an expiry, and always on MQTT 3.1.1.
+    response_topic, correlation: where an answer is wanted and what it must carry back (MQTT 5).
+    """
+
+    topic: str
+    payload: bytes
+    retained: bool
+    expires_s: int | None = None
+    response_topic: str | None = None
+    correlation: bytes | None = None
+
+
+OnMessage = Callable[[Message], None]
 
 
 class _OtherProtocol(BrokerUnreachable):
@@ -75,7 +92,7 @@ class Connection:
     """An open connection. Not thread-safe. `window`: publishes that may be without an answer.
 
     client_id: the session's name. session_expiry_s: how long the broker keeps the session after
-    the connection is lost; 0 begins a clean one. on_message(topic, payload, retained).
+    the connection is lost; 0 begins a clean one. on_message: called in the thread that turns.
     """
 
     def __init__(
@@ -333,7 +350,17 @@ class Connection:
         except UnicodeDecodeError:
             topic = ""
         if self._on_message is not None:
-            self._on_message(topic, bytes(message.payload), message.retain)
+            asked = message.properties
+            self._on_message(
+                Message(
+                    topic,
+                    bytes(message.payload),
+                    message.retain,
+                    expires_s=getattr(asked, "MessageExpiryInterval", None),
+                    response_topic=getattr(asked, "ResponseTopic", None),
+                    correlation=getattr(asked, "CorrelationData", None),
+                )
+            )
 
 
 def _properties(packet_type: int) -> Properties:

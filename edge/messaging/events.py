@@ -188,6 +188,15 @@ class Alarm(_Payload, frozen=True, kw_only=True):
     gap: Gap | None = None
 
 
+class Ingested(_Payload, frozen=True, kw_only=True):
+    """The payload of `down/ingest`: every event of the stream up to `seq` is stored for good."""
+
+    schema: SchemaVersion
+    device: Id
+    stream: StreamId
+    seq: Whole
+
+
 PAYLOADS: dict[str, type[_Payload]] = {
     "availability": Availability,
     "sighting": Sighting,

@@ -71,6 +71,26 @@ class Topics:
         return self._up("doctor")
 
     @property
+    def reply(self) -> str:
+        """An answer to a command, never retained."""
+        return self._up("reply")
+
+    @property
+    def command(self) -> str:
+        """Where the device is told to do something; a retained message there is ignored."""
+        return self._down("command")
+
+    @property
+    def hint(self) -> str:
+        """Retained: the repository of releases has changed. Trusted for nothing."""
+        return self._down("hint")
+
+    @property
+    def ingest(self) -> str:
+        """Retained: up to which event an ingest service has stored everything for good."""
+        return self._down("ingest")
+
+    @property
     def everything(self) -> str:
         """The filter that matches all topics of this device."""
         return f"{ROOT}/{self.device}/#"
@@ -81,6 +101,9 @@ class Topics:
 
     def _up(self, leaf: str) -> str:
         return f"{ROOT}/{self.device}/up/{leaf}"
+
+    def _down(self, leaf: str) -> str:
+        return f"{ROOT}/{self.device}/down/{leaf}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from edge.messaging import BrokerOptions, BrokerRefused, BrokerUnreachable, Messenger, Outbox
-from edge.messaging.connection import Connection, open_connection
+from edge.messaging.connection import Connection, Message, open_connection
 from edge.messaging.events import (
     CameraState,
     DeviceState,
@@ -26,6 +26,7 @@ from edge.messaging.events import (
     decode,
 )
 from edge.messaging.local_broker import free_port, local_broker
+from edge.messaging.topics import Topics
 
 ANIMALS = ("cow001", "cow002", "cow003")
 
@@ -350,7 +351,7 @@ def open_reader(url: str, received: list[tuple[str, bytes]]) -> Connection:
     connection = open_connection(
         BrokerOptions(url),
         "reader",
-        on_message=lambda topic, payload, retained: received.append((topic, payload)),
+        on_message=lambda message: received.append((message.topic, message.payload)),
     )
     connection.subscribe("earmark/v1/#")
     return connection
@@ -397,3 +398,41 @@ def test_an_event_that_cannot_be_stored_is_a_problem_and_no_crash(device, make_e
     barn.outbox.close()
     barn.messenger.publish([make_event()])
     assert "1 events lost" in barn.problems[1]
+
+
+@pytest.mark.slow
+def test_what_is_sent_down_reaches_its_handler_again_after_a_reconnect(device, wait_until):
+    heard: list[Message] = []
+
+    def fail(message: Message) -> None:
+        raise ValueError("no good")
+
+    with local_broker("mosquitto") as (url, _):
+        topics = Topics("barn-7")
+        barn = device(url, handlers={topics.command: heard.append, topics.hint: fail})
+        barn.messenger.start()
+        barn.messenger.wait_connected(20)
+        sender = open_connection(BrokerOptions(url), "sender")
+        sender.publish(topics.command, b"one", retain=False)
+        sender.publish(topics.hint, b"kept", retain=True)
+        # Nobody asked for this one.
+        sender.publish(topics.ingest, b"{}", retain=False)
+        while not heard:
+            sender.turn(0.1)
+        assert (heard[0].topic, heard[0].payload, heard[0].retained) == (
+            topics.command,
+            b"one",
+            False,
+        )
+        assert heard[0].expires_s is None
+        wait_until(lambda: barn.problems == [f"{topics.hint}: no good"])
+        # Another client takes the device's id: the connection breaks, and is made again.
+        thief = open_connection(BrokerOptions(url), "barn-7")
+        thief.abandon()
+        wait_until(lambda: not barn.messenger.connected)
+        wait_until(lambda: barn.messenger.connected)
+        sender.publish(topics.command, b"two", retain=False)
+        while len(heard) < 2:
+            sender.turn(0.1)
+        sender.close()
+    assert [message.payload for message in heard] == [b"one", b"two"]
