@@ -94,7 +94,7 @@ def test_how_full_it_is(path, make_event):
         assert outbox.share == 0
         outbox.append([make_event() for _ in range(3)])
         assert outbox.share == 0.75
-        size = outbox._bytes
+        size = sum(len(row.payload) + 64 for row in outbox.pending(10))
     with Outbox(path, limit_bytes=2 * size) as outbox:
         assert outbox.share == 0.5
         outbox.delivered([1, 2, 3])
@@ -188,8 +188,8 @@ def test_damage_found_while_running_begins_a_new_stream_too(path, make_event):
     with Outbox(path) as outbox:
         stream = outbox.stream
         outbox.append([make_event() for _ in range(2000)])
-        outbox._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        outbox._db.execute("PRAGMA shrink_memory")
+        outbox._file.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        outbox._file.connection.execute("PRAGMA shrink_memory")
         with path.open("r+b") as file:
             file.seek(4096)
             file.write(b"\xff" * (path.stat().st_size - 4096))
