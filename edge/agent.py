@@ -119,9 +119,17 @@ class Agent:
             bundle = self._checked_bundle()
             folder = self._config.state_folder()
             folder.mkdir(parents=True, exist_ok=True)
-            with Outbox(folder / "outbox.db") as outbox:
+            settings = self._config.outbox
+            with Outbox(folder / "outbox.db", **settings.limits()) as outbox:
                 messenger = Messenger(
-                    self._config.broker.options(), self._device, self._boot, outbox, self._hear
+                    self._config.broker.options(),
+                    self._device,
+                    self._boot,
+                    outbox,
+                    self._hear,
+                    ack=settings.ack,
+                    drain_per_s=self._config.broker.drain_per_s,
+                    gather_s=settings.gather_s,
                 )
                 # Before anything connects: a port that is taken ends the run in one line.
                 self._health = self._watch_over(folder, bundle, outbox)

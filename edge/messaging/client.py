@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from edge.errors import BrokerError, EarmarkError
+from edge.errors import BrokerError
 from edge.messaging.broker import BrokerOptions, BrokerRefused, BrokerUnreachable
 from edge.messaging.connection import (
     MQTT_311,
@@ -18,7 +18,9 @@ from edge.messaging.connection import (
     open_connection,
 )
 from edge.messaging.delivery import Delivery, Mailbox, availability, new_alarm
-from edge.messaging.events import DeviceState, Sighting
+from edge.messaging.events import DeviceState, Ingested, Sighting, decode
+from edge.messaging.flow import Acknowledgement, Flow
+from edge.messaging.intake import Intake
 from edge.messaging.outbox import Outbox
 from edge.messaging.retry import Backoff, Waker
 from edge.messaging.topics import Topics, check_id
@@ -32,13 +34,18 @@ _LONGEST_WAIT_S = 60.0
 # A connection that lasted less is not a success that shortens the next wait.
 _STABLE_S = 10.0
 _GOODBYE_S = 1.0
+# What is in memory is stored even when there is no time to send it.
+_STORE_S = 2.0
 
 
 class Messenger:
     """Publishes what a device has to say. All methods may be called from any thread.
 
-    Events go through `outbox` and leave it only when the broker has answered with a success, so
-    that a lost connection or a restart costs nothing; delivery is at least once, in order.
+    Events go through `outbox` and leave it only when the broker has answered with a success, or,
+    with ack `ingest`, when an ingest service says that they are stored; so a lost connection or a
+    restart costs nothing. Delivery is at least once, in order.
+    drain_per_s: at most so many events a second; 0 for no limit. gather_s: for how long events may
+    be gathered before they are stored (`Intake`).
     on_problem: one line each about what a person should know, called in the network thread.
     will_delay_s: after how long without a word the broker says `offline` (MQTT 5 only).
     handlers: what to do with messages, by topic, each subscribed to whenever a connection is made;
@@ -55,6 +62,9 @@ class Messenger:
         *,
         will_delay_s: int = 30,
         handlers: Mapping[str, OnMessage] | None = None,
+        ack: Acknowledgement = "broker",
+        drain_per_s: float = 0.0,
+        gather_s: float = 1.0,
     ) -> None:
         broker.tls_context()
         self._broker = broker
@@ -66,9 +76,14 @@ class Messenger:
             self._topics.availability, availability(device, boot, "offline"), will_delay_s
         )
         self._handlers = dict(handlers or {})
+        if ack == "ingest":
+            self._handlers[self._topics.ingest] = self._ingested
+        self._stream: str | None = None
         self._unheard: set[str] = set()
         self._mailbox = Mailbox()
         self._waker = Waker()
+        self._flow = Flow(outbox, on_problem, ack=ack, drain_per_s=drain_per_s)
+        self._intake = Intake(outbox, self._stored, on_problem, gather_s=gather_s)
         self._changed = threading.Condition()
         self._protocol: int | None = None
         self._failure: BrokerError | None = None
@@ -89,6 +104,7 @@ class Messenger:
 
     def start(self) -> None:
         """Begin to connect, in the background, for as long as it takes."""
+        self._look_aside()
         self._thread.start()
 
     def wait_connected(self, timeout_s: float) -> None:
@@ -110,21 +126,14 @@ class Messenger:
                 self._changed.wait(left_s)
 
     def publish(self, events: Sequence[Sighting]) -> None:
-        """Queue events on disk and send them in order; `up/animal/<id>` follows from them.
+        """Store events on disk, within `gather_s`, and send them in order.
 
-        An event that cannot be stored is reported as a problem, never raised: what the agent sees
-        is worth more than what it can tell.
+        `up/animal/<id>` follows from them. Never waits for the disk, and never raises: an event
+        that cannot be stored is a problem, but what the agent sees is worth more than what it can
+        tell.
         """
-        if not events:
-            return
-        try:
-            stored = self._outbox.append(events)
-        except EarmarkError as error:
-            self._on_problem(f"{len(events)} events lost: {error}")
-            return
-        if len(stored) < len(events):
-            self._on_problem(f"{len(events) - len(stored)} events over the size limit refused")
-        self._waker.wake()
+        if events:
+            self._intake.put(events)
 
     def alarm(self, kind: str, text: str) -> None:
         """Send an alarm at once, or when the connection is back; the last 100 are kept."""
@@ -141,15 +150,38 @@ class Messenger:
         self._waker.wake()
 
     def stop(self, timeout_s: float) -> int:
-        """Send what waits, say `stopped`, disconnect; return how many events stay in the outbox.
+        """Send what waits, say `stopped`, disconnect; return how many events the broker has not.
 
         `timeout_s` bounds the sending. The outbox is the caller's to close.
         """
+        unstored = self._intake.close(max(timeout_s, _STORE_S))
         if self._thread.ident is not None:
             self._stop_by_s = time.monotonic() + timeout_s
             self._waker.wake()
             self._thread.join(timeout_s + 2 * _GOODBYE_S)
-        return self._outbox.depth
+        return self._flow.undelivered + unstored
+
+    # -- the outbox --------------------------------------------------------------------------------
+
+    def _stored(self) -> None:
+        self._look_aside()
+        self._waker.wake()
+
+    def _look_aside(self) -> None:
+        """Tell that the outbox was damaged: what waited in it is lost, and nobody can count it."""
+        before, self._stream = self._stream, self._outbox.stream
+        if self._outbox.moved_aside is not None and before != self._stream:
+            text = (
+                f"the outbox was damaged; it lies in {self._outbox.moved_aside} now, and a new "
+                "stream begins"
+            )
+            self._on_problem(text)
+            self.alarm("outbox-damaged", text)
+
+    def _ingested(self, message: Message) -> None:
+        word = decode(message.payload, Ingested)
+        if word.device == self._topics.device:
+            self._flow.ingested(word)
 
     # -- the network thread ------------------------------------------------------------------------
 
@@ -219,7 +251,7 @@ class Messenger:
                 connection,
                 self._topics,
                 self._boot,
-                self._outbox,
+                self._flow,
                 self._mailbox,
                 self._on_problem,
             )
@@ -242,7 +274,7 @@ class Messenger:
         """Whether to stop without a connection: nothing waits, or the time is up."""
         if self._stop_by_s is None:
             return False
-        return self._outbox.depth == 0 or time.monotonic() >= self._stop_by_s
+        return self._flow.undelivered == 0 or time.monotonic() >= self._stop_by_s
 
     def _pause(self, wait_s: float) -> None:
         until_s = time.monotonic() + wait_s

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import selectors
 import socket
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -45,6 +44,7 @@ _WINDOW = 100
 # The whole of a packet that is neither topic nor payload, at most.
 _PACKET_OVERHEAD_BYTES = 32
 _INCOMING_LIMIT_BYTES = 256 * 1024
+_INCOMING_WINDOW = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,8 @@ class Ack:
 class Connection:
     """An open connection. Not thread-safe. `window`: publishes that may be without an answer.
 
+    packet_limit: the largest packet that the broker takes, bytes; None without one. hung_up: its
+    reason code when it said goodbye.
     client_id: the session's name. session_expiry_s: how long the broker keeps the session after
     the connection is lost; 0 begins a clean one. on_message: called in the thread that turns.
     """
@@ -109,7 +111,9 @@ class Connection:
         self.protocol = protocol
         self.window = 1
         self.packet_limit: int | None = None
+        self.hung_up: int | None = None
         self._retain = True
+        self._heard = False
         self._refused: BrokerError | None = None
         self._connected = False
         self._tickets = 0
@@ -172,7 +176,9 @@ class Connection:
         sock = self._client.socket()
         if sock is None:
             raise self._lost()
-        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+        # Both TLS and paho's websocket may hold what no selector sees.
+        pending = getattr(sock, "pending", None)
+        if pending is not None and pending():
             timeout_s = 0.0
         with selectors.DefaultSelector() as selector:
             wanted = selectors.EVENT_READ
@@ -186,13 +192,20 @@ class Connection:
         if ready & selectors.EVENT_WRITE:
             self._client.loop_write()
         if ready & selectors.EVENT_READ or timeout_s == 0.0:
-            self._client.loop_read()
+            self._read()
         self._client.loop_misc()
         acks, self._acks = self._acks, []
         self._send_waiting()
         if self._client.socket() is None and not acks:
             raise self._lost()
         return acks
+
+    def _read(self) -> None:
+        """Read packets until there is none; a websocket frame may hold several."""
+        self._heard = True
+        while self._heard:
+            self._heard = False
+            self._client.loop_read()
 
     def close(self) -> None:
         """Say goodbye, so that no Will is published, and close the socket."""
@@ -220,7 +233,10 @@ class Connection:
             protocol=MQTTProtocolVersion(self.protocol),
             # Else paho would go on to MQTT 3.1 by itself.
             reconnect_on_failure=False,
+            transport="websockets" if self.broker.websockets else "tcp",
         )
+        if self.broker.websockets:
+            client.ws_set_options(path=self.broker.path)
         client.max_inflight_messages_set(0)
         client.connect_timeout = _CONNECT_TIMEOUT_S
         if self.broker.username is not None:
@@ -249,6 +265,7 @@ class Connection:
                 properties = _properties(PacketTypes.CONNECT)
                 properties.SessionExpiryInterval = session_expiry_s
                 properties.MaximumPacketSize = _INCOMING_LIMIT_BYTES
+                properties.ReceiveMaximum = _INCOMING_WINDOW
                 self._client.connect(
                     broker.host,
                     broker.port,
@@ -293,6 +310,7 @@ class Connection:
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
+        self._heard = True
         if reason.is_failure:
             if reason.value == _UNSUPPORTED_PROTOCOL:
                 self._refused = _OtherProtocol(
@@ -321,6 +339,7 @@ class Connection:
         properties: Properties | None,
     ) -> None:
         if flags.is_disconnect_packet_from_server and reason.is_failure and self._refused is None:
+            self.hung_up = reason.value
             self._refused = refusal(self.broker, reason.value, str(reason))
 
     def _puback(
@@ -331,6 +350,7 @@ class Connection:
         reason: ReasonCode,
         properties: Properties,
     ) -> None:
+        self._heard = True
         ticket = self._in_flight.pop(mid)
         self._acks.append(Ack(ticket, reason.value if reason.is_failure else None, str(reason)))
 
@@ -342,9 +362,11 @@ class Connection:
         reasons: list[ReasonCode],
         properties: Properties,
     ) -> None:
+        self._heard = True
         self._subscribed[mid] = reasons
 
     def _message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
+        self._heard = True
         try:
             topic = message.topic
         except UnicodeDecodeError:

@@ -69,7 +69,11 @@ class Intake:
     def put(self, events: Sequence[Sighting]) -> None:
         """Take events to be stored; returns at once."""
         with self._changed:
-            if not self._thread.ident and not self._closed:
+            if self._closed:
+                self._given_up += len(events)
+                self._tell(f"{len(events)} events lost: the outbox is closed already")
+                return
+            if not self._thread.ident:
                 self._thread.start()
             self._waiting.extend(events)
             self._trim()

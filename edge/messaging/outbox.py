@@ -62,14 +62,16 @@ class Row:
 class _Tally:
     """What is known of the file without asking it; changes and is taken back with a transaction.
 
-    rows, bytes, oldest: of what waits. lost: dropped. aside: poison. sent: see `Outbox.sent`.
-    age_s: for how long an agent ran on this outbox.
+    rows, bytes, first, oldest: of what waits. gaps: records of what is missing. lost: dropped.
+    aside: poison. sent: see `Outbox.sent`. age_s: for how long an agent ran on this outbox.
     """
 
     next_seq: int = 1
     rows: int = 0
     bytes: int = 0
+    first: int | None = None
     oldest: str | None = None
+    gaps: int = 0
     lost: int = 0
     aside: int = 0
     sent: int = 0
@@ -201,6 +203,22 @@ class Outbox:
         """How many events wait."""
         return self._tally.rows
 
+    def depth_above(self, seq: int) -> int:
+        """Return how many events wait with a number above `seq`."""
+        query = "SELECT count(*) FROM event WHERE seq > ?"
+        (count,) = self._run(lambda: self._file.connection.execute(query, (seq,)).fetchone())
+        return int(count)
+
+    @property
+    def first(self) -> int | None:
+        """The lowest number that waits."""
+        return self._tally.first
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether `gaps` has any."""
+        return self._tally.gaps > 0
+
     @property
     def share(self) -> float:
         """How full it is, 0..1: of its rows or its bytes, whichever is nearer the limit."""
@@ -282,7 +300,7 @@ class Outbox:
                     rows,
                 )
                 if not self._tally.rows:
-                    self._tally.oldest = rows[0][2]
+                    self._tally.first, self._tally.oldest = rows[0][0], rows[0][2]
                 self._tally.rows += len(rows)
                 self._tally.bytes += size
                 self._tally.next_seq = rows[-1][0] + 1
@@ -324,13 +342,14 @@ class Outbox:
         tally.rows -= count
         tally.bytes -= freed
         tally.lost += count
-        self._look_at_oldest(db)
         gaps.add_below(db, first, last, count)
+        self._take_stock(db)
 
     def _lose(self, count: int) -> None:
         first = self._tally.next_seq
         with self._transaction() as db:
             gaps.add(db, first, first + count - 1, count)
+            self._take_stock(db)
             self._tally.next_seq += count
             self._tally.lost += count
             self._write_tally(db, self._tally)
@@ -350,7 +369,7 @@ class Outbox:
                 db.execute("DELETE FROM event WHERE seq BETWEEN ? AND ?", here)
                 self._tally.rows -= count
                 self._tally.bytes -= int(size)
-            self._look_at_oldest(db)
+            self._take_stock(db)
             self._write_tally(db, self._tally)
 
     def _acknowledged(self, seq: int, limit: int) -> bool:
@@ -362,9 +381,9 @@ class Outbox:
                 db.execute("DELETE FROM event WHERE seq <= ?", (rows[-1][0],))
                 self._tally.rows -= len(rows)
                 self._tally.bytes -= sum(row[1] for row in rows)
-                self._look_at_oldest(db)
             done = len(rows) < limit
             db.execute("DELETE FROM gap WHERE last <= ?", (seq if done else rows[-1][0],))
+            self._take_stock(db)
         return done
 
     def _set_aside(self, seq: int, why: str) -> None:
@@ -386,17 +405,20 @@ class Outbox:
             self._tally.bytes -= row[0]
             self._tally.aside += 1
             gaps.add(db, seq, seq, 1)
-            self._look_at_oldest(db)
+            self._take_stock(db)
             self._write_tally(db, self._tally)
 
     def _gap_reported(self, gap: Gap) -> None:
         if gap.stream == self._stream:
             with self._transaction() as db:
                 gaps.reported(db, gap.first, gap.last, gap.lost)
+                self._take_stock(db)
 
-    def _look_at_oldest(self, db: sqlite3.Connection) -> None:
-        row = db.execute("SELECT last_seen FROM event ORDER BY seq LIMIT 1").fetchone()
-        self._tally.oldest = None if row is None else row[0]
+    def _take_stock(self, db: sqlite3.Connection) -> None:
+        """See what is the oldest now, and whether anything is missing."""
+        row = db.execute("SELECT seq, last_seen FROM event ORDER BY seq LIMIT 1").fetchone()
+        self._tally.first, self._tally.oldest = row or (None, None)
+        (self._tally.gaps,) = db.execute("SELECT count(*) FROM gap").fetchone()
 
     # -- the file ------------------------------------------------------------------------------
 
@@ -447,7 +469,7 @@ class Outbox:
         known.next_seq = max(known.next_seq, last + 1)
         self._stream, self._tally = stream, known
         self._born_s = self._clock() - known.age_s
-        self._look_at_oldest(db)
+        self._take_stock(db)
 
     def _undo(self, db: sqlite3.Connection, known: _Tally) -> None:
         """Take back a commit that was reported as failed and is in the file all the same.
