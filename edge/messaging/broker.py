@@ -179,7 +179,7 @@ def refusal(broker: BrokerOptions, code: int, reason: str) -> BrokerError:
             )
         case 0x93 | 0x96 | 0x97 | 0x9F:
             return BrokerUnreachable(
-                f"{where}: too much for it ({reason.lower()}); lower drain_per_s, or raise its limits"
+                f"{where}: too much for it ({reason.lower()}); lower drain_per_s"
             )
         case 0x88 | 0x89 | 0x8B | 0x98 | 0x9C | 0x9D | 0xA0:
             # Busy, shutting down, administrative, moved, connection time over.

@@ -18,6 +18,8 @@ from edge.messaging.ballast import Ballast
 
 _BUSY_S = 1.0
 _ATTEMPTS = 3
+# 2 MiB, well below the ballast: the log is what grows while a full disk is emptied.
+_LOG_PAGES = 512
 # The last ones mean that our SQL does not fit the tables: then they are not what we made.
 _DAMAGED = {
     sqlite3.SQLITE_CORRUPT,
@@ -164,6 +166,7 @@ class Database:
             db.execute("PRAGMA locking_mode=EXCLUSIVE")
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
+            db.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
             self._durable = True
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if not 0 <= version < _ABSURD_VERSION:

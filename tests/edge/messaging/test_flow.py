@@ -266,6 +266,31 @@ def test_with_ingest_a_gap_is_told_again_until_it_is_counted(barn, make_event):
     assert not one.outbox.has_gap
 
 
+def test_with_ingest_a_gap_is_told_again_after_a_long_silence_too(barn, make_event):
+    one = barn("ingest", limit=5)
+    one.outbox.append([make_event() for _ in range(8)])
+    gap = one.flow.gap
+    one.flow.gap_told(gap)
+    one.deliver()
+    for _ in range(40):
+        one.now_s += 1
+        one.deliver()
+    assert one.flow.gap == gap
+
+
+def test_a_refused_event_is_gone_back_to_after_a_pause(barn, make_event):
+    one = barn()
+    one.outbox.append([make_event() for _ in range(4)])
+    events = one.send()
+    one.flow.refused(events[1])
+    for n in (0, 2, 3):
+        one.flow.taken(events[n])
+    assert (one.send(), one.flow.sent) == ([], 1)
+    one.now_s += 2
+    (again,) = one.send()
+    assert (again.row.seq, again.late) == (2, True)
+
+
 def test_a_gap_behind_waiting_events_is_told_after_them(barn, make_event):
     one = barn()
     one.outbox.append([make_event() for _ in range(3)])
