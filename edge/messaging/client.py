@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from edge.errors import BrokerError
 from edge.messaging.broker import BrokerOptions, BrokerRefused, BrokerUnreachable
 from edge.messaging.connection import (
+    MQTT_5,
     MQTT_311,
     Connection,
     Message,
@@ -89,6 +90,7 @@ class Messenger:
         self._failure: BrokerError | None = None
         self._told = ""
         self._fell_back = False
+        self._spoke_5 = False
         self._stop_by_s: float | None = None
         self._thread = threading.Thread(target=self._run, name="earmark-mqtt", daemon=True)
 
@@ -212,7 +214,9 @@ class Messenger:
             will=self._will,
             session_expiry_s=_SESSION_EXPIRY_S,
             on_message=self._receive,
+            spoke_5=self._spoke_5,
         )
+        self._spoke_5 = self._spoke_5 or connection.protocol == MQTT_5
         if connection.protocol == MQTT_311 and not self._fell_back:
             self._on_problem(
                 f"broker {self._broker.address}: does not speak MQTT 5; using 3.1.1, where a "

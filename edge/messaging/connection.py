@@ -69,6 +69,8 @@ OnMessage = Callable[[Message], None]
 class _OtherProtocol(BrokerUnreachable):
     """The broker does not speak this version, or hung up or fell silent as if it did not."""
 
+    said_so = False
+
 
 @dataclass(frozen=True, slots=True)
 class Will:
@@ -316,6 +318,7 @@ class Connection:
                 self._refused = _OtherProtocol(
                     f"broker {self.broker.address}: does not speak MQTT {self.protocol_name}"
                 )
+                self._refused.said_so = True
             else:
                 self._refused = refusal(self.broker, reason.value, str(reason))
             return
@@ -396,10 +399,13 @@ def open_connection(
     will: Will | None = None,
     session_expiry_s: int = 0,
     on_message: OnMessage | None = None,
+    spoke_5: bool = False,
 ) -> Connection:
     """Connect with MQTT 5, or with 3.1.1 when the broker does not speak 5.
 
-    Some brokers refuse 5 with a reason, others hang up or (amqtt) say nothing, so all three count.
+    Some brokers refuse 5 with a reason, others hang up or (amqtt) say nothing, so all three count;
+    but of a broker that spoke 5 before (`spoke_5`), only the first: else a bad line would lead to
+    3.1.1, where a refused publish looks like a success.
     Errors: BrokerRefused, BrokerUnreachable.
     """
 
@@ -416,5 +422,7 @@ def open_connection(
     try:
         return attempt(MQTT_5)
     except _OtherProtocol as error:
+        if spoke_5 and not error.said_so:
+            raise
         LOG.debug("%s; trying MQTT 3.1.1", error)
         return attempt(MQTT_311)
