@@ -202,10 +202,10 @@ print(json.dumps(told))
 
 
 def on_small_disk(tmp_path: Path, event: Sighting, ballast: int, keep_free: int) -> dict:
-    """Run the script above on a file system of 24 MiB of its own; skip where none may be made."""
+    """Run the script above on a file system of 32 MiB of its own; skip where none may be made."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = f"mount -t tmpfs -o size=24m tmpfs {folder}"
+    mount = f"mount -t tmpfs -o size=32m tmpfs {folder}"
     # A mount namespace of its own: nothing is left behind, however it ends.
     prefix = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
     if shutil.which("unshare") is None:
