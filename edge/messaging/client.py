@@ -34,6 +34,8 @@ _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 60.0
 # A connection that lasted less is not a success that shortens the next wait.
 _STABLE_S = 10.0
+# After so many of those in a row somebody may have our id.
+_SHORT_LIVED = 4
 _GOODBYE_S = 1.0
 # What is in memory is stored even when there is no time to send it.
 _STORE_S = 2.0
@@ -89,6 +91,7 @@ class Messenger:
         self._protocol: int | None = None
         self._failure: BrokerError | None = None
         self._told = ""
+        self._short_lived = 0
         self._fell_back = False
         self._spoke_5 = False
         self._stop_by_s: float | None = None
@@ -191,17 +194,21 @@ class Messenger:
         backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
         while not self._must_end():
             since_s = time.monotonic()
+            connection: Connection | None = None
             try:
-                self._serve(self._connect())
+                connection = self._connect()
+                since_s = time.monotonic()
+                self._serve(connection)
                 break
             except BrokerError as error:
-                self._lost(error)
+                failure = error
             except Exception as error:
                 # Whatever it was, the barn must not fall silent for ever because of it.
                 LOG.debug("network thread", exc_info=True)
-                self._lost(
-                    BrokerUnreachable(f"broker {self._broker.address}: {error or type(error)}")
+                failure = BrokerUnreachable(
+                    f"broker {self._broker.address}: {error or type(error)}"
                 )
+            self._lost(failure, time.monotonic() - since_s if connection else None)
             if time.monotonic() - since_s >= _STABLE_S:
                 backoff.reset()
             self._pause(backoff.next_s())
@@ -259,7 +266,6 @@ class Messenger:
                 self._mailbox,
                 self._on_problem,
             )
-            self._told = ""
             self._set_protocol(connection.protocol)
             while self._stop_by_s is None or not (
                 delivery.drained or time.monotonic() >= self._stop_by_s
@@ -288,14 +294,26 @@ class Messenger:
                 until_s = min(until_s, time.monotonic() + left_s)
             self._waker.wait(left_s)
 
-    def _lost(self, error: BrokerError) -> None:
+    def _lost(self, error: BrokerError, stood_s: float | None) -> None:
+        """Tell what happened; stood_s: for how long the connection stood, None when none did."""
         with self._changed:
             self._failure = error
             self._changed.notify_all()
+        if stood_s is not None and stood_s >= _STABLE_S:
+            self._told = ""
+            self._short_lived = 0
+        elif stood_s is not None:
+            self._short_lived += 1
         # The same complaint once, not once an attempt.
         if str(error) != self._told and self._stop_by_s is None:
             self._told = str(error)
             self._on_problem(str(error))
+        if self._short_lived == _SHORT_LIVED and self._stop_by_s is None:
+            # Brokers that say nothing when they part two clients of one id: mosquitto 2.0 does not.
+            self._on_problem(
+                f"broker {self._broker.address}: connections break as soon as they are made; does "
+                f"another client use the id {self._topics.device!r}?"
+            )
 
     def _set_protocol(self, protocol: int | None) -> None:
         with self._changed:

@@ -234,15 +234,20 @@ def test_what_a_full_outbox_lost_and_what_arrived_add_up(
     for n in range(60):
         device.outbox.append([make_event(track=n)] * 7)
     kept = [row.seq for row in device.outbox.pending(10_000)]
-    assert 80 <= len(kept) <= 110
+    assert 100 <= len(kept) <= 175
     device.start()
     device.messenger.publish([make_event()] * 3)
     assert device.messenger.stop(30) == 0
-    wait_until(lambda: len(arrived(subscriber)) == len(kept) + 3 and subscriber.payloads("alarm"))
-    assert arrived(subscriber) == [*kept, 421, 422, 423]
-    gaps = [json.loads(data)["gap"] for data in subscriber.payloads("alarm")]
-    assert sum(gap["lost"] for gap in gaps) + len(arrived(subscriber)) == 423
-    assert [(gap["first"], gap["last"]) for gap in gaps] == [(1, kept[0] - 1)]
+
+    def gaps() -> list[dict]:
+        return [json.loads(data)["gap"] for data in subscriber.payloads("alarm")]
+
+    # The new ones may have pushed out a few more, before or after the first gap was told.
+    wait_until(lambda: len(arrived(subscriber)) + sum(gap["lost"] for gap in gaps()) == 423)
+    told = [n for gap in gaps() for n in range(gap["first"], gap["last"] + 1)]
+    assert len(told) == sum(gap["lost"] for gap in gaps()) >= kept[0] - 1
+    assert sorted(told + arrived(subscriber)) == list(range(1, 424))
+    assert arrived(subscriber) == sorted(arrived(subscriber))
 
 
 def test_the_drain_rate_spares_the_broker(barn, mosquitto, subscribe, make_event, wait_until):
