@@ -45,6 +45,10 @@ _WINDOW = 100
 _PACKET_OVERHEAD_BYTES = 32
 _INCOMING_LIMIT_BYTES = 256 * 1024
 _INCOMING_WINDOW = 20
+# Two sockets, and a new selector each time: epoll would cost four system calls more.
+_Selector: type[selectors.BaseSelector] = getattr(
+    selectors, "PollSelector", selectors.DefaultSelector
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +186,7 @@ class Connection:
         pending = getattr(sock, "pending", None)
         if pending is not None and pending():
             timeout_s = 0.0
-        with selectors.DefaultSelector() as selector:
+        with _Selector() as selector:
             wanted = selectors.EVENT_READ
             if self._client.want_write():
                 wanted |= selectors.EVENT_WRITE
