@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,8 +17,10 @@ import msgspec
 import pytest
 
 from edge.messaging import BrokerOptions, Messenger, Outbox
+from edge.messaging.connection import open_connection
 from edge.messaging.events import Sighting, decode, timestamp
 from edge.messaging.local_broker import Mosquitto, free_port, listens
+from edge.messaging.topics import Topics
 
 pytestmark = pytest.mark.slow
 SESSION = ("-V", "5", "-i", "reader", "-c", "-x", "3600")
@@ -259,6 +262,30 @@ def test_the_drain_rate_spares_the_broker(barn, mosquitto, subscribe, make_event
     # A second's worth at once, and then twenty a second: a hundred take four seconds more.
     device.messenger.stop(1)
     assert device.outbox.depth >= 100
+
+
+def test_what_is_sent_to_a_device_while_it_is_away_waits_for_it(
+    barn, mosquitto, wait_until, slow_line
+):
+    heard: list[bytes] = []
+    topics = Topics("barn-7")
+    line = slow_line(mosquitto.port)
+    device = barn(
+        line.url, handlers={topics.command: lambda message: heard.append(message.payload)}
+    )
+    device.messenger._pause = lambda wait_s: time.sleep(0.5)  # type: ignore[method-assign]
+    device.start()
+    line.quality.cut_after = 0
+    line.cut()
+    wait_until(lambda: not device.messenger.connected)
+    office = open_connection(BrokerOptions(mosquitto.url), "office")
+    office.publish(topics.command, b"meanwhile", retain=False)
+    while not office.turn(1.0):
+        pass
+    office.close()
+    assert heard == []
+    line.quality.cut_after = None
+    wait_until(lambda: heard == [b"meanwhile"], 60)
 
 
 def test_over_websockets_it_is_the_same(barn, start_mosquitto, subscribe, make_event, wait_until):
