@@ -33,6 +33,7 @@ _PAGE_BYTES = 4096
 # How much goes at once then, as a share of what waits, so that it need not be done at every commit.
 _LOW_DISK_SHARE = 1 / 16
 _BALLAST_EVERY_S = 60.0
+_NUMBERS = 1 << 53
 _STEPS = {
     0: gaps.TABLE
     + """
@@ -460,6 +461,9 @@ class Outbox:
             )
         except (TypeError, ValueError) as error:
             raise Damaged(str(error)) from error
+        # Beyond that JSON's readers round, and SQLite ends soon after.
+        if not (0 < known.next_seq < _NUMBERS and 0 <= known.age_s < _NUMBERS):
+            raise Damaged("numbers")
         if stream == self._stream:
             self._undo(db, known)
         rows, size, last = db.execute(

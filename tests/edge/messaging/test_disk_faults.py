@@ -416,6 +416,20 @@ def test_a_file_of_an_older_version_goes_on(path, make_event):
         assert seqs(outbox) == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("value", [-5, 2**62, 1e300, "many", b"\xff", None])
+@pytest.mark.parametrize("key", ["next_seq", "age_s"])
+def test_numbers_that_cannot_be_are_damage(path, make_event, key, value):
+    with Outbox(path) as outbox:
+        stream = outbox.stream
+        outbox.append([make_event()])
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("UPDATE meta SET value = ? WHERE key = ?", (value, key))
+    db.close()
+    with Outbox(path) as outbox:
+        assert outbox.stream != stream
+        assert outbox.append([make_event()])[0].seq == 1
+
+
 def test_another_programs_database_is_moved_aside(path, make_event):
     path.parent.mkdir()
     db = sqlite3.connect(path)
