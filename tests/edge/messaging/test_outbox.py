@@ -299,6 +299,64 @@ def test_every_event_is_delivered_waiting_or_counted(tmp_path_factory, steps):
     outbox.close()
 
 
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["append", "deliver", "lose", "set aside", "report", "restart"]),
+            st.integers(1, 5),
+            st.integers(0, 10**6),
+        ),
+        max_size=40,
+    )
+)
+def test_gaps_are_disjoint_exact_and_nothing_waits_in_them(tmp_path_factory, steps):
+    """Model: what became of each number, `waits`, `delivered`, `missing` or `told`."""
+    path = tmp_path_factory.mktemp("outbox") / "outbox.db"
+    outbox = Outbox(path, limit_rows=8)
+    fate: dict[int, str] = {}
+    for step, count, choice in steps:
+        waiting = [seq for seq, what in fate.items() if what == "waits"]
+        if step == "append":
+            fate |= {event.seq: "waits" for event in outbox.append([EVENT] * count)}
+            waiting = [seq for seq, what in fate.items() if what == "waits"]
+            fate |= dict.fromkeys(waiting[: max(len(waiting) - 8, 0)], "missing")
+        elif step == "lose":
+            fate |= {outbox.last_seq + n: "missing" for n in range(1, count + 1)}
+            outbox.lose(count)
+        elif step == "deliver" and waiting:
+            begin = choice % len(waiting)
+            outbox.delivered(waiting[begin : begin + count])
+            fate |= dict.fromkeys(waiting[begin : begin + count], "delivered")
+        elif step == "set aside" and waiting:
+            outbox.set_aside(waiting[choice % len(waiting)], "too large")
+            fate[waiting[choice % len(waiting)]] = "missing"
+        elif step == "report" and outbox.gap is not None:
+            gap = outbox.gap
+            outbox.gap_reported(gap)
+            told = [seq for seq in range(gap.first, gap.last + 1) if fate[seq] == "missing"]
+            assert len(told) == gap.lost
+            fate |= dict.fromkeys(told, "told")
+        elif step == "restart":
+            outbox.close()
+            outbox = Outbox(path, limit_rows=8)
+        assert seqs(outbox) == [seq for seq, what in fate.items() if what == "waits"]
+        assert outbox.first == next(iter(seqs(outbox)), None)
+        seen = 0
+        for gap in outbox.gaps:
+            assert seen < gap.first <= gap.last
+            seen = gap.last
+            inside = [fate[seq] for seq in range(gap.first, gap.last + 1)]
+            assert inside.count("missing") == gap.lost
+            assert "waits" not in inside
+        assert sum(gap.lost for gap in outbox.gaps) == list(fate.values()).count("missing")
+        assert outbox.has_gap == bool(outbox.gaps)
+        assert outbox.lost + outbox.aside == sum(
+            what in ("missing", "told") for what in fate.values()
+        )
+    outbox.close()
+
+
 EVENT = Sighting(
     schema=1,
     id="",
