@@ -255,9 +255,11 @@ def test_products_take_one_thread_unless_the_user_wants_more() -> None:
         "np.ones((500, 500), np.float32) @ np.ones((500, 500), np.float32)\n"
         "print(next(line for line in open('/proc/self/status') if line.startswith('Threads')))\n"
     )
-    for given, expected in (({}, 1), ({"OPENBLAS_NUM_THREADS": "2"}, 2)):
-        clean = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
-        ran = subprocess.run(
-            [sys.executable, "-c", script], env=clean | given, capture_output=True, text=True
-        )
-        assert int(ran.stdout.split()[1]) == min(expected, os.cpu_count() or 1), ran.stderr
+    clean = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    threads = [
+        int(subprocess.check_output([sys.executable, "-c", script], env=clean | given).split()[1])
+        for given in ({}, {"OPENBLAS_NUM_THREADS": "2"})
+    ]
+    assert threads[0] == 1
+    # Else this test could not fail.
+    assert threads[1] > 1 or os.cpu_count() == 1
