@@ -166,10 +166,10 @@ class Evidence:
         known = self._standing.get(label) if not elsewhere else None
         if known is None:
             own = int(np.argmin(self._distances)) if label == NOBODY else label
-            others = np.delete(self._distances, [own, *elsewhere])
-            next_one = float(others.min()) if len(others) else float("inf")
+            others = self._distances.copy()
+            others[[own, *elsewhere]] = np.inf
             distance = float(self._distances[own])
-            known = (distance, next_one - distance)
+            known = (distance, float(others.min()) - distance)
             if not elsewhere:
                 self._standing[label] = known
         return known

@@ -17,13 +17,16 @@ def without_doubles(found: Detections, most_iou: float, most_covered: float) -> 
     """
     if len(found) < 2:
         return found
-    smaller = np.minimum(box_areas(found.boxes)[:, None], box_areas(found.boxes)[None])
-    covered = intersection_matrix(found.boxes, found.boxes) / np.maximum(smaller, 1e-6)
-    clash = (iou_matrix(found.boxes, found.boxes) > most_iou) | (covered > most_covered)
+    areas, shared = box_areas(found.boxes), intersection_matrix(found.boxes, found.boxes)
+    smaller = np.minimum(areas[:, None], areas[None])
+    union = areas[:, None] + areas[None] - shared
+    clash = (shared > most_iou * union) | (shared > most_covered * np.maximum(smaller, 1e-6))
     kept: list[int] = []
     for row in range(len(found)):
         if not clash[row, kept].any():
             kept.append(row)
+    if len(kept) == len(found):
+        return found
     return Detections(found.boxes[kept], found.scores[kept], found.classes[kept])
 
 
