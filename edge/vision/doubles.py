@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from edge.vision.geometry import box_areas, intersection_matrix, iou_matrix
@@ -27,7 +29,9 @@ def without_doubles(found: Detections, most_iou: float, most_covered: float) -> 
             kept.append(row)
     if len(kept) == len(found):
         return found
-    return Detections(found.boxes[kept], found.scores[kept], found.classes[kept])
+    return replace(
+        found, boxes=found.boxes[kept], scores=found.scores[kept], classes=found.classes[kept]
+    )
 
 
 def soften(found: Detections, sigma: float) -> Detections:
@@ -48,4 +52,9 @@ def soften(found: Detections, sigma: float) -> Detections:
         order.append(best)
         scores[left] *= np.exp(-(overlaps[best, left] ** 2) / sigma)
     rows = np.array(order, np.int64)
-    return Detections(found.boxes[rows], scores[rows].astype(np.float32), found.classes[rows])
+    return replace(
+        found,
+        boxes=found.boxes[rows],
+        scores=scores[rows].astype(np.float32),
+        classes=found.classes[rows],
+    )

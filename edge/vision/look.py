@@ -65,10 +65,11 @@ class Look:
         self._covered = np.zeros(count, np.float32)
         self._covered[strong] = covered_fractions(found.boxes[strong])
         height, width = image.shape[:2]
+        bounds = found.bounds or (0, 0, width, height)
         self.refusals: list[str | None] = [
             refusal if good else "poor"
             for refusal, good in zip(
-                gates.refusals(found.boxes, self._covered, width, height), strong, strict=True
+                gates.refusals(found.boxes, self._covered, bounds), strong, strict=True
             )
         ]
 

@@ -34,13 +34,17 @@ class CropGates:
             return "poor"
         return "poor" if quality.sharpness < self.min_sharpness else None
 
-    def refusals(self, boxes: Floats, covered: Floats, width: int, height: int) -> list[str | None]:
+    def refusals(
+        self, boxes: Floats, covered: Floats, bounds: tuple[int, int, int, int]
+    ) -> list[str | None]:
         """Return why the crop of each box (N, 4) can be no evidence, however sharp it may be.
 
-        covered: (N,), see `covered_fractions`. width, height: of the frame.
+        covered: (N,), see `covered_fractions`. bounds: x1 y1 x2 y2 of the part of the frame that
+        was looked at: what reaches its edge may go on beyond it.
         """
-        limits = np.array([width, height], np.float32) - np.float32(self.edge_px)
-        clipped = (boxes[:, :2] <= self.edge_px).any(axis=1) | (boxes[:, 2:] >= limits).any(axis=1)
+        first, last = np.array(bounds, np.float32).reshape(2, 2)
+        low, high = first + np.float32(self.edge_px), last - np.float32(self.edge_px)
+        clipped = (boxes[:, :2] <= low).any(axis=1) | (boxes[:, 2:] >= high).any(axis=1)
         small = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf) < self.min_side_px
         return [
             "crowded" if hidden else "poor" if poor else None

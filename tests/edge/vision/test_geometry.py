@@ -146,12 +146,13 @@ def test_what_shrinks_stays_in_its_place(height: int, width: int, seed: int) -> 
     for x, y in points:
         at = box.to_target(np.array([[x, y, x, y]], np.float32))[0, :2]
         column, row = np.minimum(at.astype(int), [127, 95])
-        # A target pixel is that many source pixels wide; the ramps rise by 250 over all of them.
+        # A target pixel is 1 / scale source pixels wide: half of one for where in it the point lies,
+        # half of one for what was trimmed. The ramps rise by 250 over all source pixels.
         for value, place, size, scale in (
             (target[row, column, 0], x, width, box.scale_x),
             (target[row, column, 1], y, height, box.scale_y),
         ):
-            assert abs(int(value) - 250 * place / size) <= 250 * (0.75 / scale + 1) / size + 2
+            assert abs(int(value) - 250 * place / size) <= 250 * (1 / scale + 1) / size + 2
 
 
 def test_a_crop_shows_whole_pixels_and_stays_in_the_frame() -> None:

@@ -24,8 +24,10 @@ def test_boxes_are_refused_together_as_each_by_itself(
         gates.refusal(assess(None, box, float(share), 100, 80, gates.edge_px))
         for box, share in zip(boxes, covered, strict=True)
     ]
-    assert gates.refusals(boxes, covered, 100, 80) == alone
-    assert gates.refusals(boxes[:0], covered[:0], 100, 80) == []
+    assert gates.refusals(boxes, covered, (0, 0, 100, 80)) == alone
+    assert gates.refusals(boxes[:0], covered[:0], (0, 0, 100, 80)) == []
+    moved = boxes + np.array([30, 20, 30, 20], np.float32)
+    assert gates.refusals(moved, covered, (30, 20, 130, 100)) == alone
 
 
 GOOD = CropQuality(sharpness=100.0, clipped=False, covered=0.1, side_px=60.0)
