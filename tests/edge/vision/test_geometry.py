@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -136,6 +136,7 @@ def test_any_box_gives_a_crop(box: np.ndarray) -> None:
     assert crop.shape == (24, 24, 3)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(0, 2**32 - 1))
 def test_what_shrinks_stays_in_its_place(height: int, width: int, seed: int) -> None:
     # A smooth picture: what lies where is told by its values alone.
@@ -146,8 +147,8 @@ def test_what_shrinks_stays_in_its_place(height: int, width: int, seed: int) -> 
     for x, y in points:
         at = box.to_target(np.array([[x, y, x, y]], np.float32))[0, :2]
         column, row = np.minimum(at.astype(int), [127, 95])
-        # A target pixel is 1 / scale source pixels wide: half of one for where in it the point lies,
-        # half of one for what was trimmed. The ramps rise by 250 over all source pixels.
+        # A target pixel is 1 / scale source pixels wide: half of one for where in it the point
+        # lies, half for what was trimmed. The ramps rise by 250 over all source pixels.
         for value, place, size, scale in (
             (target[row, column, 0], x, width, box.scale_x),
             (target[row, column, 1], y, height, box.scale_y),
