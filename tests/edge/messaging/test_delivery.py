@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge.messaging.broker import BrokerOptions, BrokerUnreachable
-from edge.messaging.connection import Ack
+from edge.messaging.connection import Ack, Terms
 from edge.messaging.delivery import Delivery, Mailbox, new_alarm
 from edge.messaging.events import (
     Alarm,
@@ -46,7 +46,9 @@ class FakeConnection:
     def fits(self, topic: str, payload: bytes) -> bool:
         return self.packet_limit is None or len(payload) <= self.packet_limit
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
+    def publish(
+        self, topic: str, payload: bytes, *, retain: bool, terms: Terms | None = None
+    ) -> int:
         self.sent.append((topic, payload, retain))
         self.unanswered.append((len(self.sent), topic, payload))
         events = sum(one[1] == TOPICS.sighting for one in self.unanswered)
