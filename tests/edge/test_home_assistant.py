@@ -11,7 +11,8 @@ import pytest
 
 from edge.config import HomeAssistantConfig
 from edge.home_assistant import HomeAssistant
-from edge.messaging.connection import Message
+from edge.messaging import BrokerOptions, Messenger, Outbox
+from edge.messaging.connection import Message, open_connection
 from edge.messaging.delivery import Notice
 
 TOPIC = "homeassistant/device/barn-7/config"
@@ -120,3 +121,54 @@ def test_a_damaged_memory_is_told_and_begun_anew(make, tmp_path: Path, data: byt
     assert "what was announced before is not known" in caplog.text
     assert "alarm" in said(broker)
     assert json.loads((tmp_path / "home-assistant.json").read_bytes())["topic"] == TOPIC
+
+
+@pytest.mark.slow
+def test_home_assistant_finds_loses_and_refinds_the_device_at_a_real_broker(
+    mosquitto, tmp_path: Path, wait_until
+) -> None:
+    heard: list[Message] = []
+    url = BrokerOptions(mosquitto.url)
+    assistant = open_connection(url, "assistant", on_message=heard.append)
+    assistant.subscribe("homeassistant/#")
+
+    def run_device(until: int, *, ask: bool = False, **options: Any) -> None:
+        """One run of the device, until so many messages in all have come by."""
+        with Outbox(tmp_path / "outbox.db") as outbox:
+            home = HomeAssistant(
+                HomeAssistantConfig(**options),
+                "barn-7",
+                ["pen-3"],
+                tmp_path,
+                lambda topic, payload: messenger.set_notice(topic, payload),
+            )
+            messenger = Messenger(url, "barn-7", "b7", outbox, handlers=home.handlers)
+            home.announce(["cow004"])
+            messenger.start()
+            messenger.wait_connected(20)
+            if ask:
+                wait_until(lambda: assistant.turn(0.05) is not None and heard)
+                assistant.publish(STATUS, b"online", retain=False)
+            wait_until(lambda: assistant.turn(0.05) is not None and len(heard) >= until)
+            messenger.stop(10)
+            home.close()
+
+    # Announced, its own `online`, and announced again.
+    run_device(3, ask=True, enabled=True)
+    assert [(one.topic, bool(one.payload)) for one in heard] == [
+        (TOPIC, True),
+        (STATUS, True),
+        (TOPIC, True),
+    ]
+    assert heard[0].payload == heard[2].payload
+    late: list[Message] = []
+    newcomer = open_connection(url, "newcomer", on_message=late.append)
+    newcomer.subscribe("homeassistant/#")
+    wait_until(lambda: newcomer.turn(0.05) is not None and late)
+    assert (late[0].retained, late[0].payload) == (True, heard[0].payload)
+
+    run_device(4)
+    assert (heard[3].topic, heard[3].payload) == (TOPIC, b"")
+    assert not (tmp_path / "home-assistant.json").exists()
+    for one in (assistant, newcomer):
+        one.close()
