@@ -136,6 +136,9 @@ def _channel(direction: str, kind: str, messages: list[str]) -> Json:
 
 def _operation(action: str, kind: str) -> Json:
     binding: Json = {"qos": 1, "retain": kind in _RETAINED, "bindingVersion": _BINDING}
+    if kind == "command":
+        # Required: without it the answer is `no-expiry`.
+        binding["messageExpiryInterval"] = {"type": "integer", "minimum": 1}
     return {
         "action": action,
         "channel": {"$ref": f"#/channels/{kind}"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -14,11 +15,14 @@ from edge.messaging import Messenger, Outbox, Topics
 from edge.messaging.commands import CommandDesk, Order, Outcome
 from edge.orders import Action, Orders
 
+LOG = logging.getLogger("earmark.correspondence")
 _LAST_RESTART = "last-restart"
 
 
 class Correspondence:
     """The messenger of a device, with everyone who listens to it.
+
+    messenger: for events, alarms and state. desk: counts the commands that came.
 
     folder: the state folder. actions: what commands do, by name. wake: called, in the network
     thread, when `work` has something to do. hear: one line each about the broker.
@@ -37,7 +41,7 @@ class Correspondence:
     ) -> None:
         device = config.device_id()
         self._folder = folder
-        desk = CommandDesk(
+        self.desk = desk = CommandDesk(
             device,
             boot,
             forbidden=frozenset() if config.commands.snapshots else frozenset({"snapshot"}),
@@ -75,7 +79,11 @@ class Correspondence:
 
     def note_restart(self, order: Order) -> None:
         """Make sure that the next run does not take the same command once more."""
-        write_atomically(self._folder / _LAST_RESTART, order.id.encode())
+        try:
+            write_atomically(self._folder / _LAST_RESTART, order.id.encode())
+        except OSError as error:
+            # A disk that is full is a reason to restart, and twice is better than never.
+            LOG.warning("%s: %s", self._folder / _LAST_RESTART, error)
 
     def close(self, drain_s: float) -> int:
         """Send what waits and disconnect; return how many events stay in the outbox."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import shlex
+import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -130,6 +133,21 @@ def test_a_command_is_executed_once_and_answered_with_its_correlation(
     assert [one.correlation for one in sender.heard] == [b"c-1", b"c-1"]
     assert device.done == ["n1"]
     assert device.problems == []
+
+
+def test_the_shell_line_of_the_documentation_is_a_command(
+    device: Device, sender: Sender, mosquitto: Mosquitto
+) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "commands.md").read_text()
+    (line,) = re.findall(r"^ +(mosquitto_pub .*?'$)", page, re.DOTALL | re.MULTILINE)
+    arguments = shlex.split(line.replace("\\\n", " "))
+    until = timestamp(datetime.now(UTC) + timedelta(seconds=60)) or ""
+    arguments[-1] = arguments[-1].replace("2026-11-24T12:00:30.000Z", until)
+    subprocess.run([*arguments, "-h", "127.0.0.1", "-p", str(mosquitto.port)], check=True)
+    sender.turn_until(lambda: device.desk.accepted == 1)
+    device.orders.work()
+    sender.turn_until(lambda: len(sender.replies()) == 1)
+    assert (sender.replies()[0].id, device.done) == ("my-1", ["my-1"])
 
 
 def test_a_retained_command_and_one_without_expiry_are_refused(
