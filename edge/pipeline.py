@@ -107,6 +107,9 @@ class FrameTracker(Protocol):
     def replace_means(self, means: ClassMeans) -> None:
         """Take other class means of the same embedder, between two frames."""
 
+    def replace_options(self, options: PipelineOptions) -> None:
+        """Name and embed by other options, between two frames."""
+
 
 class Pipeline:
     """One camera's way from frames to named tracks; models may be shared, one thread at a time."""
@@ -179,6 +182,14 @@ class Pipeline:
             evidence.relabel(vote_labels(embeddings, self._matcher))
         place_means(held, self._matcher)
         self._name()
+
+    def replace_options(self, options: PipelineOptions) -> None:
+        """Name and embed by other options, between two frames; tracks go on.
+
+        Tracks are followed by the options that they began with: `tracker` is not looked at.
+        """
+        self._options = options
+        self._tracker.replace_evidence_options(options.evidence)
 
     def _checked(self, means: ClassMeans) -> Matcher:
         if means.dimension != self._embedder.dimension:

@@ -121,6 +121,12 @@ class Evidence:
         """Note that the latest crop was no evidence: `crowded` or `poor`."""
         self._crowded = refusal == "crowded"
 
+    def replace_options(self, options: EvidenceOptions) -> None:
+        """Judge by other options from the next crop on; what is settled stays settled."""
+        self._options = options
+        self._votes = deque(self._votes, maxlen=options.window)
+        self._recount()
+
     def relabel(self, labels: NDArray[np.int64]) -> None:
         """Let the votes (V,) name others, by other class means; nothing of the past is kept."""
         renamed = [

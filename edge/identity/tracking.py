@@ -132,6 +132,12 @@ class Tracker:
         self._ended: list[TrackState] = []
         self.tracks: list[TrackState] = []
 
+    def replace_evidence_options(self, options: EvidenceOptions) -> None:
+        """Name tracks by other options, those that are followed already included."""
+        self._evidence = options
+        for track in self.tracks:
+            track.evidence.replace_options(options)
+
     def begin(self, now_s: float) -> None:
         """Predict all tracks to `now_s` seconds; time that runs backwards counts as standing."""
         before = now_s if self._now_s is None else self._now_s

@@ -441,6 +441,20 @@ def test_new_means_name_a_track_in_view_without_losing_it() -> None:
     assert {t.id: t.animal for t in run.pipeline.finish()} == {1: None, 2: "b"}
 
 
+def test_other_naming_options_hold_for_tracks_in_view_and_new_ones() -> None:
+    run = Run()
+    assert names(run.show(PAIR, 12)) == {1: "a", 2: "b"}
+    strict = replace(OPTIONS, evidence=replace(OPTIONS.evidence, min_votes=1000))
+    run.pipeline.replace_options(strict)
+    # Their next crops leave them without a name, and they are followed all the same.
+    assert names(run.show(PAIR, 300)) == {1: None, 2: None}
+    run.pipeline.replace_options(OPTIONS)
+    assert names(run.show(PAIR, 300)) == {1: "a", 2: "b"}
+    run.pipeline.replace_options(strict)
+    run.pipeline.finish()
+    assert set(names(run.show(PAIR, 24)).values()) == {None}
+
+
 def test_means_of_another_dimension_are_refused_and_the_old_ones_stay() -> None:
     run = Run()
     flat = replace(
