@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from deploy.connecting import add_broker, broker_options
+from deploy.ingest import command as ingest
 from deploy.schemas import write_schemas
 from deploy.watch import WatchOptions, watch
 from edge.console import run_command
-from edge.errors import UsageError
-from edge.messaging.broker import BrokerOptions
 from edge.messaging.topics import check_id
 
 PROG = "earmark-deploy"
@@ -28,6 +28,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run one subcommand and return the exit code: 0, 1 for a failure, 2 for wrong usage."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.WARNING)
+    if "run" in options:
+        return int(options.run(options))
     if options.command == "watch":
         return _watch(options)
     for path in write_schemas(options.out):
@@ -35,33 +37,12 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def read_password(path: Path) -> str:
-    """Return the first line of a password file; UsageError when there is none."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such password file") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not a text file; put the password on its first line") from error
-    if not lines or not lines[0]:
-        raise UsageError(f"{path}: empty; put the password on its first line")
-    return lines[0]
-
-
 def _watch(options: argparse.Namespace) -> int:
-    password = None if options.password_file is None else read_password(options.password_file)
-    broker = BrokerOptions(
-        options.broker,
-        username=options.username,
-        password=password,
-        ca_file=options.ca_file,
-        cert_file=options.cert_file,
-        key_file=options.key_file,
-    )
     if options.device is not None:
         check_id("device", options.device)
     return watch(
-        broker, WatchOptions(device=options.device, as_json=options.json, for_s=options.for_s)
+        broker_options(options),
+        WatchOptions(device=options.device, as_json=options.json, for_s=options.for_s),
     )
 
 
@@ -80,9 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         help="show which animals are where, live from the broker",
         description="Subscribe to the broker and show which animals are where. Ctrl-C ends it.",
     )
-    command.add_argument(
-        "--broker", required=True, metavar="URL", help="mqtt://HOST[:1883] or mqtts://HOST[:8883]"
-    )
+    add_broker(command)
     command.add_argument("--device", metavar="ID", help="this device only; all by default")
     command.add_argument(
         "--json", action="store_true", help="one JSON line a message on stdout, for pipes"
@@ -90,13 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--for", dest="for_s", type=_seconds, metavar="SECONDS", help="end after this long"
     )
-    command.add_argument("--username", metavar="U", help="user name at the broker")
-    command.add_argument(
-        "--password-file", type=Path, metavar="F", help="file with the password on its first line"
-    )
-    command.add_argument("--ca-file", type=Path, metavar="F", help="CA certificate, PEM")
-    command.add_argument("--cert-file", type=Path, metavar="F", help="client certificate, PEM")
-    command.add_argument("--key-file", type=Path, metavar="F", help="its private key, PEM")
+    for module in (ingest,):
+        module.add_parser(commands, common)
 
     command = commands.add_parser(
         "schemas",
