@@ -8,13 +8,15 @@ import signal
 import socket
 import sys
 from functools import partial
+from typing import TYPE_CHECKING
 
 from deploy.connecting import Commands, add_broker, broker_options
 from deploy.ingest.database import DEFAULT, HELP, open_database
-from deploy.ingest.service import Ingest, IngestOptions
-from deploy.ingest.store import Hole, Store
 from edge.errors import UsageError
 from edge.messaging.topics import check_id
+
+if TYPE_CHECKING:
+    from deploy.ingest.store import Hole, Store
 
 _GROUP = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -68,6 +70,9 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
+    from deploy.ingest.service import Ingest, IngestOptions
+    from deploy.ingest.store import Store
+
     store = Store(partial(open_database, options.db))
     if options.holes or options.give_up is not None:
         # A name with a slip in it must not become a new, empty database.

@@ -13,7 +13,6 @@ from deploy.ingest.records import Elsewhere, Record, read_record
 from deploy.ingest.store import Key, Store
 from deploy.ingest.subscriber import WINDOW, Arrival, Filter, Subscriber
 from edge.errors import BrokerError
-from edge.health.notify import Notifier
 from edge.messaging.broker import BrokerOptions, BrokerRefused
 from edge.messaging.events import Ingested, encode
 from edge.messaging.retry import Backoff
@@ -23,7 +22,6 @@ from edge.messaging.topics import ROOT, Topics
 _BATCH_S = 0.1
 _BATCH = 500
 _TURN_S = 0.5
-_STATUS_S = 10.0
 _STUCK_S = 600.0
 _STABLE_S = 10.0
 
@@ -63,7 +61,6 @@ class Ingest:
         store: Store,
         options: IngestOptions,
         tell: Callable[[str], None],
-        notifier: Notifier | None = None,
     ) -> None:
         broker.tls_context()
         self.counts: Counter[str] = Counter()
@@ -71,7 +68,6 @@ class Ingest:
         self._store = store
         self._options = options
         self._tell = tell
-        self._notifier = notifier or Notifier()
         self._stopping = False
         self._told: set[str] = set()
         self._batch: list[Arrival] = []
@@ -84,7 +80,6 @@ class Ingest:
         )
         self._database_backoff = Backoff(0.5, 30.0)
         self._database_at_s = 0.0
-        self._status_at_s = 0.0
         self._stuck_at_s = time.monotonic() + _STUCK_S
         self._behind: dict[Key, int] = {}
 
@@ -121,7 +116,6 @@ class Ingest:
                 if time.monotonic() - since_s >= _STABLE_S:
                     backoff.reset()
                 self._pause(backoff.next_s())
-        self._notifier.stopping()
         self._store.close()
 
     # -- one connection --------------------------------------------------------------------------
@@ -131,7 +125,6 @@ class Ingest:
         self._batch.clear()
         if self._acknowledger is not None:
             self._acknowledger.connected()
-        self._notifier.ready("reading")
         try:
             while not self._stopping:
                 self._step(subscriber)
@@ -150,7 +143,10 @@ class Ingest:
         if len(self._batch) >= _BATCH or time.monotonic() - self._batch_s >= _BATCH_S:
             self._flush(subscriber)
         self._publish(subscriber)
-        self._report()
+        now_s = time.monotonic()
+        if now_s >= self._stuck_at_s and self._database_ready(now_s):
+            self._stuck_at_s = now_s + _STUCK_S
+            self._look_for_holes()
 
     def _wait_s(self) -> float:
         now_s = time.monotonic()
@@ -244,19 +240,7 @@ class Ingest:
     def _pause(self, wait_s: float) -> None:
         until_s = time.monotonic() + wait_s
         while not self._stopping and (left_s := until_s - time.monotonic()) > 0:
-            self._notifier.alive()
             time.sleep(min(left_s, 0.2))
-
-    def _report(self) -> None:
-        now_s = time.monotonic()
-        if now_s < self._status_at_s:
-            return
-        self._status_at_s = now_s + min(_STATUS_S, self._notifier.watchdog_s or _STATUS_S)
-        self._notifier.alive()
-        self._notifier.status(self.summary())
-        if now_s >= self._stuck_at_s and self._database_ready(now_s):
-            self._stuck_at_s = now_s + _STUCK_S
-            self._look_for_holes()
 
     def _look_for_holes(self) -> None:
         """Tell of streams whose watermark has stood before a hole since the last look."""

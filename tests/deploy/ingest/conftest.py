@@ -14,6 +14,7 @@ from deploy.ingest.local_postgres import LocalPostgres, find_postgres
 from deploy.ingest.records import Record, Seen, read_record
 from deploy.ingest.store import Store
 from edge.messaging.events import SCHEMA, Alarm, Gap, Sighting, encode
+from edge.messaging.local_broker import Mosquitto
 from edge.messaging.topics import Topics
 
 STREAM = "6f0c" * 8
@@ -78,6 +79,12 @@ def gap_record() -> Callable[..., Record]:
         return read_record(Topics("barn-7").alarm, encode(alarm))
 
     return make
+
+
+@pytest.fixture
+def mosquitto(start_mosquitto: Callable[..., Mosquitto]) -> Mosquitto:
+    """A real mosquitto that queues as much as docs/broker.md says, not 1000 messages."""
+    return start_mosquitto("max_queued_messages 100000")
 
 
 @pytest.fixture(scope="session")

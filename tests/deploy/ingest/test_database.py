@@ -84,9 +84,14 @@ def test_a_server_that_is_not_there_is_one_line_without_the_password(postgres):
 
 def test_an_error_rolls_the_transaction_back_and_leaves_it_usable(database):
     database.execute("CREATE TABLE t (x INTEGER NOT NULL)")
-    with pytest.raises(RowRefused), database.transaction():
-        database.execute("INSERT INTO t VALUES (?)", (1,))
-        database.execute("INSERT INTO t VALUES (?)", (None,))
+
+    def half() -> None:
+        with database.transaction():
+            database.execute("INSERT INTO t VALUES (?)", (1,))
+            database.execute("INSERT INTO t VALUES (?)", (None,))
+
+    with pytest.raises(RowRefused):
+        half()
     assert database.execute("SELECT count(*) FROM t") == [(0,)]
     with pytest.raises(DatabaseUnavailable):
         database.execute("SELECT nothing FROM nowhere")
