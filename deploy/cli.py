@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from deploy.broker import command as broker
 from deploy.connecting import add_broker, broker_options
 from deploy.ingest import command as ingest
 from deploy.schemas import write_schemas
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--for", dest="for_s", type=_seconds, metavar="SECONDS", help="end after this long"
     )
-    for module in (ingest,):
+    for module in (ingest, broker):
         module.add_parser(commands, common)
 
     command = commands.add_parser(
