@@ -12,6 +12,7 @@ from pathlib import Path
 from deploy.broker import command as broker
 from deploy.connecting import add_broker, broker_options
 from deploy.ingest import command as ingest
+from deploy.report import command as report
 from deploy.schemas import write_schemas
 from deploy.watch import WatchOptions, watch
 from edge.console import run_command
@@ -70,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--for", dest="for_s", type=_seconds, metavar="SECONDS", help="end after this long"
     )
-    for module in (ingest, broker):
+    for module in (ingest, report, broker):
         module.add_parser(commands, common)
 
     command = commands.add_parser(

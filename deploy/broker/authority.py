@@ -68,6 +68,16 @@ def new_authority(name: str, key: bytes, now: datetime, days: int = CA_DAYS) -> 
     return builder.sign(private, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
+def check_hosts(hosts: Iterable[str]) -> None:
+    """UsageError for what is neither a host name nor an address."""
+    for host in hosts:
+        try:
+            ipaddress.ip_address(host)
+        except ValueError as error:
+            if not _HOST.fullmatch(host):
+                raise UsageError(f"--host {host!r}: neither a host name nor an address") from error
+
+
 class Authority:
     """Signs certificates. certificate, key: its own, PEM; UsageError when they are no pair."""
 
@@ -89,7 +99,7 @@ class Authority:
 
     def server(self, hosts: Sequence[str], key: bytes, now: datetime, days: int) -> Issued:
         """Sign a broker's certificate for the names and addresses by which it is reached."""
-        builder = self._leaf(hosts[0], key, now, days, ExtendedKeyUsageOID.SERVER_AUTH)
+        builder = self._leaf(hosts[0][:64], key, now, days, ExtendedKeyUsageOID.SERVER_AUTH)
         names = x509.SubjectAlternativeName([_alternative(host) for host in hosts])
         return self._signed(builder.add_extension(names, critical=False))
 
@@ -164,10 +174,7 @@ def _alternative(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
-        pass
-    if not _HOST.fullmatch(host):
-        raise UsageError(f"--host {host!r}: neither a host name nor an address")
-    return x509.DNSName(host)
+        return x509.DNSName(host)
 
 
 def _usage(*, signs: bool) -> x509.KeyUsage:

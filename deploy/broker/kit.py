@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from deploy.broker.authority import Authority, Issued, new_authority, new_key
+from deploy.broker.authority import Authority, Issued, check_hosts, new_authority, new_key
 from deploy.broker.rules import Role, acl, configuration
 from edge.errors import UsageError
 from edge.files import new_directory, write_atomically
@@ -185,6 +185,7 @@ def create_kit(
     """
     if not hosts:
         raise UsageError("name the broker as devices reach it: --host broker.local")
+    check_hosts(hosts)
     if folder.exists():
         raise UsageError(f"{folder}: is there already; keys are never overwritten, name another")
     now = clock()

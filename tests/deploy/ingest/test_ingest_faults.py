@@ -116,23 +116,23 @@ def told(subscriber) -> list[int]:
     ]
 
 
-def listening(url: str, device: Device, wait_until) -> None:
+def listening(url: str, device: Device, patient) -> None:
     """Wait until ingest's subscription stands, which a first event shows."""
     device.send(1)
-    wait_until(lambda: device.send(1) or stored(url), 20)
+    patient(lambda: device.send(1) or stored(url))
 
 
 def test_sightings_and_alarms_are_stored_and_the_device_is_told(
-    mosquitto, device, subscribe, ingest, database_url, wait_until, gap_record
+    mosquitto, device, subscribe, ingest, database_url, patient, gap_record
 ):
     subscriber = subscribe(mosquitto.port)
     process = ingest("--broker", mosquitto.url, "--db", database_url, "--acknowledge-every", "0.1")
-    listening(database_url, device, wait_until)
+    listening(database_url, device, patient)
     device.send(2, 3, 7)
     device.say(TOPICS.sighting, b"\xff rubbish")
-    wait_until(lambda: told(subscriber)[-1:] == [3])
+    patient(lambda: told(subscriber)[-1:] == [3])
     device.say(TOPICS.alarm, encode(gap_record(4, 6, 3).alarm))
-    wait_until(lambda: told(subscriber)[-1:] == [7])
+    patient(lambda: told(subscriber)[-1:] == [7])
     assert process.terminate() == 0
     assert "4 stored" in process.words
     assert "1 rejected" in process.words
@@ -145,13 +145,13 @@ def test_sightings_and_alarms_are_stored_and_the_device_is_told(
     database.close()
     # Retained: a device that was away hears of it when it comes back.
     late = subscribe(mosquitto.port)
-    wait_until(lambda: told(late) == [7])
+    patient(lambda: told(late) == [7])
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize("number", [1, 2, 4])
 def test_killed_around_its_commit_every_row_is_there_once(
-    mosquitto, device, subscribe, ingest, database_url, wait_until, number, before
+    mosquitto, device, subscribe, ingest, database_url, patient, number, before
 ):
     kind, module = (
         ("Postgres", "postgres") if database_url.startswith("postgres") else ("Sqlite", "sqlite")
@@ -160,7 +160,7 @@ def test_killed_around_its_commit_every_row_is_there_once(
     arguments = ("--broker", mosquitto.url, "--db", database_url, "--acknowledge-every", "0.1")
     subscriber = subscribe(mosquitto.port)
     begun = ingest(*arguments)
-    listening(database_url, device, wait_until)
+    listening(database_url, device, patient)
     begun.terminate()
     process = ingest(*arguments, script=script)
     seq = 1
@@ -170,19 +170,19 @@ def test_killed_around_its_commit_every_row_is_there_once(
         time.sleep(0.02)
     assert process.ended == -signal.SIGKILL
     ingest(*arguments)
-    wait_until(lambda: len(stored(database_url)) >= seq, 30)
+    patient(lambda: len(stored(database_url)) >= seq)
     assert stored(database_url) == list(range(1, seq + 1))
-    wait_until(lambda: told(subscriber)[-1:] == [seq])
+    patient(lambda: told(subscriber)[-1:] == [seq])
     assert told(subscriber) == sorted(told(subscriber))
 
 
 def test_killed_at_random_instants_every_row_is_there_once(
-    mosquitto, device, ingest, database_url, wait_until
+    mosquitto, device, ingest, database_url, patient
 ):
     rng = random.Random(6)
     arguments = ("--broker", mosquitto.url, "--db", database_url)
     process = ingest(*arguments)
-    listening(database_url, device, wait_until)
+    listening(database_url, device, patient)
     seq = 1
     for _ in range(8):
         until_s = time.monotonic() + rng.uniform(0.0, 0.4)
@@ -195,32 +195,32 @@ def test_killed_at_random_instants_every_row_is_there_once(
         process = ingest(*arguments)
         # Far enough that something can be interrupted.
         there = len(stored(database_url))
-        wait_until(lambda there=there: len(stored(database_url)) > there, 20)
-    wait_until(lambda: len(stored(database_url)) >= seq, 30)
+        patient(lambda there=there: len(stored(database_url)) > there)
+    patient(lambda: len(stored(database_url)) >= seq)
     assert stored(database_url) == list(range(1, seq + 1))
     assert process.ended is None
 
 
 def test_it_outlives_a_killed_broker_and_tells_the_device_again(
-    start_mosquitto, sighting, subscribe, ingest, database_url, wait_until, tmp_path
+    start_mosquitto, sighting, subscribe, ingest, database_url, patient, tmp_path
 ):
     broker = start_mosquitto("persistence true", f"persistence_location {tmp_path}/")
     device = Device(broker.url, sighting)
     process = ingest("--broker", broker.url, "--db", database_url, "--acknowledge-every", "0.1")
-    listening(database_url, device, wait_until)
+    listening(database_url, device, patient)
     device.send(2, 3)
-    wait_until(lambda: stored(database_url) == [1, 2, 3])
+    patient(lambda: stored(database_url) == [1, 2, 3])
     # What a broker without a moment to save anything leaves is nothing: no session, no retained.
     os.kill(broker._process.pid, signal.SIGKILL)
     broker.stop()
-    wait_until(lambda: "trying again" in process.words)
+    patient(lambda: "trying again" in process.words)
     broker.start()
     subscriber = subscribe(broker.port)
-    wait_until(lambda: told(subscriber)[-1:] == [3], 60)
+    patient(lambda: told(subscriber)[-1:] == [3])
     device = Device(broker.url, sighting)
     device.send(3, 4, replayed=True)
-    wait_until(lambda: stored(database_url) == [1, 2, 3, 4])
-    wait_until(lambda: told(subscriber)[-1:] == [4])
+    patient(lambda: stored(database_url) == [1, 2, 3, 4])
+    patient(lambda: told(subscriber)[-1:] == [4])
     device.close()
     assert "broker is back" in process.words
     assert process.terminate() == 0
@@ -228,29 +228,29 @@ def test_it_outlives_a_killed_broker_and_tells_the_device_again(
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGQUIT], ids=["stopped", "crashed"])
 def test_postgresql_may_go_and_come_back(
-    mosquitto, device, ingest, postgres, postgres_url, wait_until, sign
+    mosquitto, device, ingest, postgres, postgres_url, patient, sign
 ):
     process = ingest("--broker", mosquitto.url, "--db", postgres_url)
-    listening(postgres_url, device, wait_until)
+    listening(postgres_url, device, patient)
     postgres.stop(sign)
     try:
         device.send(*range(2, 1500))
-        wait_until(lambda: "trying again" in process.words, 20)
+        patient(lambda: "trying again" in process.words)
         assert process.ended is None
     finally:
         postgres.start()
     device.send(1500)
-    wait_until(lambda: len(stored(postgres_url)) >= 1500, 60)
+    patient(lambda: len(stored(postgres_url)) >= 1500)
     assert stored(postgres_url) == list(range(1, 1501))
     assert process.words.count("trying again") == 1
     assert "database is back" in process.words
 
 
 def test_a_frozen_postgresql_delays_but_loses_nothing(
-    mosquitto, device, ingest, postgres, postgres_url, wait_until
+    mosquitto, device, ingest, postgres, postgres_url, patient
 ):
     process = ingest("--broker", mosquitto.url, "--db", postgres_url)
-    listening(postgres_url, device, wait_until)
+    listening(postgres_url, device, patient)
     os.killpg(postgres.pid, signal.SIGSTOP)
     for child in children(postgres.pid):
         os.kill(child, signal.SIGSTOP)
@@ -261,7 +261,7 @@ def test_a_frozen_postgresql_delays_but_loses_nothing(
         for child in children(postgres.pid):
             os.kill(child, signal.SIGCONT)
         os.killpg(postgres.pid, signal.SIGCONT)
-    wait_until(lambda: len(stored(postgres_url)) >= 299, 60)
+    patient(lambda: len(stored(postgres_url)) >= 299)
     assert stored(postgres_url) == list(range(1, 300))
     assert process.ended is None
 
@@ -272,15 +272,15 @@ def children(pid: int) -> list[int]:
 
 
 def test_while_the_database_is_away_the_broker_keeps_what_is_beyond_the_window(
-    mosquitto, device, ingest, postgres, postgres_url, wait_until
+    mosquitto, device, ingest, postgres, postgres_url, patient
 ):
     """The memory of ingest does not grow with what is waiting."""
     process = ingest("--broker", mosquitto.url, "--db", postgres_url)
-    listening(postgres_url, device, wait_until)
+    listening(postgres_url, device, patient)
     postgres.stop()
     try:
         device.send(*range(2, 1200))
-        wait_until(lambda: "trying again" in process.words, 20)
+        patient(lambda: "trying again" in process.words)
         before = resident_kb(process.pid)
         for begin in range(1200, 12_000, 1200):
             device.send(*range(begin, begin + 1200))
@@ -289,7 +289,7 @@ def test_while_the_database_is_away_the_broker_keeps_what_is_beyond_the_window(
         postgres.start()
     # 10,800 events of some 600 bytes would be six megabytes without their objects.
     assert after - before < 2048
-    wait_until(lambda: len(stored(postgres_url)) >= 11_999, 120)
+    patient(lambda: len(stored(postgres_url)) >= 11_999)
     assert stored(postgres_url) == list(range(1, 12_000))
 
 
@@ -299,13 +299,13 @@ def resident_kb(pid: int) -> int:
 
 
 def test_two_share_the_work_each_row_is_there_once(
-    mosquitto, device, subscribe, ingest, database_url, wait_until
+    mosquitto, device, subscribe, ingest, database_url, patient
 ):
     subscriber = subscribe(mosquitto.port)
     arguments = ("--broker", mosquitto.url, "--db", database_url, "--share", "ingest")
     arguments = (*arguments, "--acknowledge-every", "0.1")
     pair = [ingest(*arguments, "--name", f"ingest-{number}") for number in (1, 2)]
-    listening(database_url, device, wait_until)
+    listening(database_url, device, patient)
     rng = random.Random(7)
     seq = 1
     for number in range(6):
@@ -316,54 +316,50 @@ def test_two_share_the_work_each_row_is_there_once(
         pair[number % 2] = ingest(*arguments, "--name", f"ingest-{number % 2 + 1}")
         for watermark in told(subscriber)[-1:]:
             assert stored(database_url)[:watermark] == list(range(1, watermark + 1))
-    wait_until(lambda: len(stored(database_url)) >= seq, 60)
+    patient(lambda: len(stored(database_url)) >= seq)
     assert stored(database_url) == list(range(1, seq + 1))
-    wait_until(lambda: told(subscriber)[-1:] == [seq], 30)
+    patient(lambda: told(subscriber)[-1:] == [seq])
     for process in pair:
         assert process.terminate() == 0
 
 
 def test_a_fresh_database_does_not_wait_for_what_the_device_has_deleted(
-    mosquitto, device, subscribe, ingest, wait_until, tmp_path
+    mosquitto, device, subscribe, ingest, patient, tmp_path
 ):
     first, second = str(tmp_path / "first.db"), str(tmp_path / "second.db")
     arguments = ("--broker", mosquitto.url, "--acknowledge-every", "0.1")
     subscriber = subscribe(mosquitto.port)
     process = ingest(*arguments, "--db", first)
-    listening(first, device, wait_until)
+    listening(first, device, patient)
     device.send(2, 3)
-    wait_until(lambda: told(subscriber)[-1:] == [3])
+    patient(lambda: told(subscriber)[-1:] == [3])
     process.terminate()
     ingest(*arguments, "--db", second)
     device.send(4)
-    wait_until(lambda: told(subscriber)[-1:] == [4])
+    patient(lambda: told(subscriber)[-1:] == [4])
     assert stored(second) == [4]
 
 
-def test_a_copy_tells_the_devices_nothing(
-    mosquitto, device, subscribe, ingest, wait_until, tmp_path
-):
+def test_a_copy_tells_the_devices_nothing(mosquitto, device, subscribe, ingest, patient, tmp_path):
     path = str(tmp_path / "copy.db")
     subscriber = subscribe(mosquitto.port)
     process = ingest("--broker", mosquitto.url, "--db", path, "--no-acknowledge", "--name", "copy")
-    listening(path, device, wait_until)
+    listening(path, device, patient)
     device.send(2)
-    wait_until(lambda: stored(path) == [1, 2])
+    patient(lambda: stored(path) == [1, 2])
     assert process.terminate() == 0
     assert told(subscriber) == []
 
 
-def test_a_second_one_of_the_same_name_ends_the_first(
-    mosquitto, device, ingest, wait_until, tmp_path
-):
+def test_a_second_one_of_the_same_name_ends_the_first(mosquitto, device, ingest, patient, tmp_path):
     path = str(tmp_path / "s.db")
     first = ingest("--broker", mosquitto.url, "--db", path)
-    listening(path, device, wait_until)
+    listening(path, device, patient)
     second = ingest("--broker", mosquitto.url, "--db", path)
     assert first.wait() == 1
     assert "another client has taken over" in first.words
     device.send(2)
-    wait_until(lambda: stored(path) == [1, 2])
+    patient(lambda: stored(path) == [1, 2])
     assert second.ended is None
 
 
@@ -376,13 +372,13 @@ def test_a_broker_that_says_no_is_one_line_and_code_1(start_mosquitto, ingest, t
 
 
 def test_holes_are_listed_and_given_up_on_the_command_line(
-    mosquitto, device, subscribe, ingest, wait_until, tmp_path
+    mosquitto, device, subscribe, ingest, patient, tmp_path
 ):
     path = str(tmp_path / "s.db")
     process = ingest("--broker", mosquitto.url, "--db", path, "--acknowledge-every", "0.1")
-    listening(path, device, wait_until)
+    listening(path, device, patient)
     device.send(4, 5)
-    wait_until(lambda: stored(path) == [1, 4, 5])
+    patient(lambda: stored(path) == [1, 4, 5])
     listed = ingest("--db", path, "--holes")
     assert listed.wait() == 0
     assert listed.words == f"barn-7\t{STREAM}\t2\t3\n"
@@ -391,7 +387,7 @@ def test_holes_are_listed_and_given_up_on_the_command_line(
     assert "2 events of barn-7 counted as lost" in given_up.words
     subscriber = subscribe(mosquitto.port)
     device.send(6)
-    wait_until(lambda: told(subscriber)[-1:] == [6])
+    patient(lambda: told(subscriber)[-1:] == [6])
     assert process.ended is None
 
 
