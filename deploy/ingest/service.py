@@ -24,6 +24,8 @@ _BATCH = 500
 _TURN_S = 0.5
 _STUCK_S = 600.0
 _STABLE_S = 10.0
+# So many connections that were cut off soon after each other are no accident.
+_CUT_OFF = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +74,14 @@ class Ingest:
         self._told: set[str] = set()
         self._batch: list[Arrival] = []
         self._batch_s = 0.0
+        self._cut_off = 0
         self._outgoing: dict[str, Ingested] = {}
         self._acknowledger = (
             Acknowledger(store.watermarks, options.acknowledge_every_s)
             if options.acknowledge_every_s is not None
             else None
         )
-        self._database_backoff = Backoff(0.5, 30.0)
+        self._database_backoff = Backoff(0.5, 10.0)
         self._database_at_s = 0.0
         self._stuck_at_s = time.monotonic() + _STUCK_S
         self._behind: dict[Key, int] = {}
@@ -90,8 +93,8 @@ class Ingest:
     def run(self) -> None:
         """Work until `stop`.
 
-        BrokerRefused when the broker says no at the first connection, or when somebody else takes
-        our name; a broker or a database that is away is waited for.
+        BrokerRefused when the broker says no at the first connection; a broker or a database that
+        is away is waited for.
         """
         backoff = Backoff(0.5, 30.0)
         self._open_store()
@@ -106,15 +109,17 @@ class Ingest:
                     window=self._options.window,
                 )
                 accepted = True
+                self._cut_off += 1
                 self._well("broker")
                 self._serve(subscriber)
             except BrokerError as error:
-                taken_over = "another client has taken over" in str(error)
-                if taken_over or (isinstance(error, BrokerRefused) and not accepted):
+                if isinstance(error, BrokerRefused) and not accepted:
                     raise
                 self._complain("broker", str(error))
                 if time.monotonic() - since_s >= _STABLE_S:
                     backoff.reset()
+                    self._cut_off = 0
+                self._look_for_double()
                 self._pause(backoff.next_s())
         self._store.close()
 
@@ -226,11 +231,21 @@ class Ingest:
         self._database_backoff.reset()
         self._well("database")
 
+    def _look_for_double(self) -> None:
+        """Two of one name cut each other off; mosquitto before 2.0.12 does not say so."""
+        if self._cut_off >= _CUT_OFF:
+            self._complain(
+                "name",
+                f"the broker ended {_CUT_OFF} connections in a row; does another ingest run as "
+                f"{self._options.name}? Give each its own --name, or certificate",
+            )
+
     def _complain(self, what: str, text: str) -> None:
         """Tell of a trouble once, until it is over."""
         if what not in self._told:
             self._told.add(what)
-            self._tell(f"{text}; trying again" if what != "rules" else text)
+            away = what in ("broker", "database")
+            self._tell(f"{text}; trying again" if away else text)
 
     def _well(self, what: str) -> None:
         if what in self._told:
