@@ -166,6 +166,10 @@ class Ingest:
         if not self._batch or not self._database_ready(time.monotonic()):
             return
         records = [record for arrival in self._batch for record in self._records(arrival)]
+        if not records:
+            subscriber.acknowledge(self._batch)
+            self._batch.clear()
+            return
         try:
             written = self._store.write(records)
         except DatabaseUnavailable as error:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from deploy.broker.kit import Kit, create_kit
 from edge.errors import BrokerError
@@ -225,6 +226,42 @@ def test_a_revoked_certificate_is_refused_after_a_restart(kit, start_mosquitto):
     bad, good = folder / "barn-b", folder / "barn-a"
     assert refused(url, ca, bad / "client.crt", bad / "client.key")
     assert not refused(url, ca, good / "client.crt", good / "client.key")
+
+
+def test_a_reload_tells_the_broker_of_new_clients_and_of_its_renewed_certificate(
+    kit, start_mosquitto, wait_until
+):
+    mosquitto = secure(start_mosquitto, kit)
+    url = mosquitto.url.replace("mqtt://127.0.0.1", "mqtts://localhost")
+    bob = kit.issue("bob", "operator")
+    early = Client(url, bob, "bob")
+    assert early.publish(DOWN.format("barn-a")) == NOT_AUTHORISED
+    early.connection.close()
+    kit.renew("server")
+    serial = certificate_serial(kit.folder / "broker" / "server.crt")
+    assert served_serial(mosquitto.port, bob) != serial
+    os.kill(mosquitto._process.pid, signal.SIGHUP)
+    wait_until(lambda: served_serial(mosquitto.port, bob) == serial)
+    late = Client(url, bob, "bob")
+    assert late.publish(DOWN.format("barn-a")) is None
+    late.connection.close()
+
+
+def certificate_serial(path: Path) -> int:
+    return x509.load_pem_x509_certificate(path.read_bytes()).serial_number
+
+
+def served_serial(port: int, folder: Path) -> int:
+    """The serial number of the certificate that the broker shows."""
+    context = ssl.create_default_context(cafile=folder / "ca.crt")
+    context.load_cert_chain(folder / "client.crt", folder / "client.key")
+    with (
+        socket.create_connection(("127.0.0.1", port)) as raw,
+        context.wrap_socket(raw, server_hostname="localhost") as tls,
+    ):
+        shown = tls.getpeercert(binary_form=True)
+    assert shown is not None
+    return x509.load_der_x509_certificate(shown).serial_number
 
 
 def test_ingest_and_watch_work_with_certificates_of_the_kit(kit, broker, client, tmp_path):
