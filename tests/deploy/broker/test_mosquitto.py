@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
+import socket
+import ssl
 import subprocess
 import sys
 import time
