@@ -65,6 +65,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
         metavar="DEVICE",
         help="count what is missing of this device as lost, so that it may delete the rest; end",
     )
+    parser.add_argument("--give-up-all", action="store_true", help="likewise of every device; end")
     parser.set_defaults(run=run)
 
 
@@ -74,11 +75,11 @@ def run(options: argparse.Namespace) -> int:
     from deploy.ingest.store import Store
 
     store = Store(partial(open_database, options.db))
-    if options.holes or options.give_up is not None:
+    if options.holes or options.give_up is not None or options.give_up_all:
         # A name with a slip in it must not become a new, empty database.
         open_database(options.db, read_only=True).close()
         try:
-            return _holes(store, options.give_up)
+            return _holes(store, options.give_up, everybody=options.give_up_all)
         finally:
             store.close()
     if options.broker is None:
@@ -102,13 +103,16 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _holes(store: Store, give_up: str | None) -> int:
-    holes = store.holes() if give_up is None else store.give_up(check_id("device", give_up))
+def _holes(store: Store, give_up: str | None, *, everybody: bool) -> int:
+    if give_up is not None:
+        check_id("device", give_up)
+    giving_up = everybody or give_up is not None
+    holes = store.give_up(None if everybody else give_up) if giving_up else store.holes()
     for hole in holes:
         print(_line(hole))
-    if give_up is not None:
+    if giving_up:
         count = sum(hole.last - hole.first + 1 for hole in holes)
-        _tell(f"{count} events of {give_up} counted as lost")
+        _tell(f"{count} events of {give_up or 'all devices'} counted as lost")
     return 0
 
 

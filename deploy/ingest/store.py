@@ -16,7 +16,7 @@ import msgspec
 from deploy.ingest.database import Database, DatabaseUnavailable, RowRefused
 from deploy.ingest.records import Elsewhere, Record, Refused, Seen, Warned, refuse
 from deploy.ingest.schema import migrate
-from deploy.ingest.watermark import Lost, advance, settled
+from deploy.ingest.watermark import Span, advance
 from edge.messaging.events import SCHEMA, Ingested
 
 REJECTED_ROWS = 1000
@@ -35,6 +35,8 @@ _INSERT = (
 )
 
 Key = tuple[str, str]
+# First, last, and how many of them are lost.
+Gap = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,24 +148,26 @@ class Store:
         for number, name, stream, watermark, highest in rows:
             if device not in (None, name):
                 continue
-            gaps = self._settled_gaps(self.open(), number, watermark)
+            gaps = self._gaps_above(self.open(), number, watermark)
             while watermark < highest:
                 following = advance(watermark, self._stored_after(number, watermark), gaps)
                 if following >= highest:
                     break
                 next_seq = next(iter(self._stored_after(number, following)), highest + 1)
-                starts = [gap.first for gap in gaps if gap.first > following]
+                starts = [first for first, _ in gaps if first > following]
                 last = min([next_seq, *starts]) - 1
                 found.append(Hole(name, stream, following + 1, last))
                 watermark = last
         return found
 
-    def give_up(self, device: str) -> list[Hole]:
-        """Count everything that is missing of a device as lost, and return it."""
+    def give_up(self, device: str | None) -> list[Hole]:
+        """Count what is missing of a device, None for all, as lost, and return it."""
         database = self.open()
         now = self._clock()
         with database.transaction():
-            rows = database.execute("SELECT id FROM stream WHERE device = ?", (device,))
+            rows = database.execute(
+                "SELECT id FROM stream WHERE device = ? OR ?", (device or "", device is None)
+            )
             streams = self._lock(database, [number for (number,) in rows])
             holes = self.holes(device)
             ids = self._known(database, {(hole.device, hole.stream) for hole in holes}, now)
@@ -210,14 +214,14 @@ class Store:
         for record in warned:
             gap = record.alarm.gap
             if gap is not None:
-                lost = Lost(gap.first, gap.last, gap.lost)
-                stream = streams[ids[record.alarm.device, gap.stream]]
-                self._note_gap(database, stream.id, lost, record.alarm.kind, now)
+                number = ids[record.alarm.device, gap.stream]
+                row = (gap.first, gap.last, gap.lost)
+                self._note_gap(database, number, row, record.alarm.kind, now)
         for told in elsewhere:
             stream = streams[ids[told.device, told.stream]]
             if told.seq > stream.watermark:
-                lost = _all_lost(stream.watermark + 1, told.seq)
-                self._note_gap(database, stream.id, lost, "acknowledged before", now)
+                row = _all_lost(stream.watermark + 1, told.seq)
+                self._note_gap(database, stream.id, row, "acknowledged before", now)
         self._advance(database, streams.values(), with_gaps=bool(elsewhere or warned))
         self._update(database, streams.values(), now)
         self._add_rejected(database, refused, now)
@@ -309,11 +313,11 @@ class Store:
         )
 
     @staticmethod
-    def _note_gap(database: Database, number: int, gap: Lost, why: str, now: datetime) -> None:
+    def _note_gap(database: Database, number: int, gap: Gap, why: str, now: datetime) -> None:
         database.execute(
             "INSERT INTO gap (stream_id, first_seq, last_seq, lost, why, noted_at) "
             "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (number, gap.first, gap.last, gap.lost, why, now),
+            (number, *gap, why, now),
         )
 
     def _advance(self, database: Database, streams: Iterable[_Stream], *, with_gaps: bool) -> None:
@@ -326,21 +330,17 @@ class Store:
                 # Next in line and nothing beyond: the rule, and it needs no query.
                 stream.watermark += len(stream.added)
                 continue
-            gaps = self._settled_gaps(database, stream.id, stream.watermark)
+            gaps = self._gaps_above(database, stream.id, stream.watermark)
             stored = self._stored_after(stream.id, stream.watermark)
             stream.watermark = advance(stream.watermark, stored, gaps)
 
-    def _settled_gaps(self, database: Database, number: int, watermark: int) -> list[Lost]:
+    @staticmethod
+    def _gaps_above(database: Database, number: int, watermark: int) -> list[Span]:
         rows = database.execute(
-            "SELECT first_seq, last_seq, lost FROM gap WHERE stream_id = ? AND last_seq > ?",
+            "SELECT first_seq, last_seq FROM gap WHERE stream_id = ? AND last_seq > ?",
             (number, watermark),
         )
-
-        def stored_between(first: int, last: int) -> int:
-            query = "SELECT count(*) FROM sighting WHERE stream_id = ? AND seq BETWEEN ? AND ?"
-            return int(database.execute(query, (number, first, last))[0][0])
-
-        return settled([Lost(*row) for row in rows], stored_between)
+        return [(first, last) for first, last in rows]
 
     def _stored_after(self, number: int, seq: int) -> Iterator[int]:
         """Yield the stored seqs above `seq`, rising, page by page."""
@@ -444,5 +444,5 @@ def _marks(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _all_lost(first: int, last: int) -> Lost:
-    return Lost(first, last, last - first + 1)
+def _all_lost(first: int, last: int) -> Gap:
+    return first, last, last - first + 1

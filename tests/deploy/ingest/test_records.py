@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.ingest.records import Elsewhere, Refused, Seen, Warned, read_record
@@ -90,6 +90,7 @@ def test_what_is_kept_of_a_refused_message_is_small_and_printable():
     assert len(found.payload) == 2048
 
 
+@settings(deadline=None)
 @given(topic=st.sampled_from([SIGHTING, ALARM, INGEST]) | st.text(), payload=st.binary())
 def test_no_bytes_crash_it(topic, payload):
     assert isinstance(read_record(topic, payload), Refused)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.report.presence import (
@@ -154,6 +154,7 @@ def test_a_stay_within_another_does_not_shorten_it():
     assert merged([stay(0, 9), stay(1, 2)], timedelta(0)) == [stay(0, 9)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), max_size=12), st.integers(0, 10))
 def test_merged_stays_cover_the_same_minutes_and_lie_apart(spans, within):
     found = [stay(begin, begin + length) for begin, length in spans]
