@@ -145,7 +145,14 @@ def _draw(
 
 def _missing(database: Database, options: argparse.Namespace, now: datetime, zone: tzinfo) -> None:
     from deploy.report.query import last_signs
-    from deploy.report.show import SIGN_COLUMNS, as_csv, as_json, sign_fields, sign_table
+    from deploy.report.show import (
+        SIGN_COLUMNS,
+        as_csv,
+        as_json,
+        sign_fields,
+        sign_table,
+        span_text,
+    )
 
     herd = [] if options.herd is None else _read_herd(options.herd)
     found = [
@@ -158,8 +165,7 @@ def _missing(database: Database, options: argparse.Namespace, now: datetime, zon
     never = datetime.min.replace(tzinfo=UTC)
     found.sort(key=lambda sign: (sign.at or never, sign.animal))
     rows = [sign_fields(sign, now, zone) for sign in found]
-    hours = options.not_seen_for.total_seconds() / 3600
-    title = f"Not seen for {hours:g} h, at {now.astimezone(zone):%d %b %Y %H:%M %Z}"
+    title = f"Not seen for {span_text(options.not_seen_for)}, at {now.astimezone(zone):%d %b %Y %H:%M %Z}"
     if options.csv:
         sys.stdout.write(as_csv(rows, SIGN_COLUMNS))
     elif options.json:

@@ -78,7 +78,7 @@ def stay_table(found: Sequence[Stay], zone: tzinfo, title: str) -> Table:
             stay.camera,
             about + say(stay.begin),
             about + say(stay.end),
-            _span(stay.end - stay.begin),
+            span_text(stay.end - stay.begin),
             stay.state,
             style=None if stay.state == "here" else "dim",
         )
@@ -101,7 +101,7 @@ def sign_table(
         table.add_row(
             sign.animal,
             ("~" if sign.approximate else "") + f"{sign.at.astimezone(zone):%d %b %H:%M}",
-            _span(now - sign.at),
+            span_text(now - sign.at),
             sign.device,
             sign.camera,
             "" if heard is None else f"{heard.astimezone(zone):%d %b %H:%M}",
@@ -119,7 +119,8 @@ def _clock_of(
     return lambda moment: moment.astimezone(zone).strftime(form)
 
 
-def _span(span: timedelta) -> str:
+def span_text(span: timedelta) -> str:
+    """Return a span for people: `37 s`, `12 min`, `3 h 05`, `4 days`."""
     minutes = int(span.total_seconds() // 60)
     if minutes < 1:
         return f"{int(span.total_seconds())} s"
