@@ -165,7 +165,8 @@ def _missing(database: Database, options: argparse.Namespace, now: datetime, zon
     never = datetime.min.replace(tzinfo=UTC)
     found.sort(key=lambda sign: (sign.at or never, sign.animal))
     rows = [sign_fields(sign, now, zone) for sign in found]
-    title = f"Not seen for {span_text(options.not_seen_for)}, at {now.astimezone(zone):%d %b %Y %H:%M %Z}"
+    local = now.astimezone(zone)
+    title = f"Not seen for {span_text(options.not_seen_for)}, at {local:%d %b %Y %H:%M %Z}"
     if options.csv:
         sys.stdout.write(as_csv(rows, SIGN_COLUMNS))
     elif options.json:
