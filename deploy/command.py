@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import binascii
 import json
@@ -18,6 +19,7 @@ from typing import TextIO
 import msgspec
 
 from deploy.board import printable
+from deploy.connecting import Commands, add_broker, broker_options, seconds
 from edge.errors import BrokerError, EarmarkError, UsageError
 from edge.files import write_atomically
 from edge.messaging.broker import BrokerOptions, BrokerRefused
@@ -32,7 +34,7 @@ from edge.messaging.events import (
     encode,
     timestamp,
 )
-from edge.messaging.topics import Topics
+from edge.messaging.topics import Topics, check_id
 
 _TURN_S = 0.25
 # MQTT 5: taken, but nobody is subscribed there.
@@ -58,6 +60,62 @@ class CommandOptions:
     timeout_s: float = 30.0
     as_json: bool = False
     out: Path | None = None
+
+
+def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "command",
+        parents=[common],
+        help="tell a device to do something",
+        description="Send a command to a device and wait for its reply (docs/commands.md).",
+    )
+    parser.add_argument("device", metavar="DEVICE", help="the device's id")
+    parser.add_argument("name", metavar="NAME", help=", ".join(COMMANDS))
+    parser.add_argument(
+        "--arg",
+        dest="args",
+        action="append",
+        type=_argument,
+        default=[],
+        metavar="KEY=VALUE",
+        help="an argument of the command; again for more",
+    )
+    parser.add_argument(
+        "--timeout",
+        dest="timeout_s",
+        type=seconds,
+        default=30.0,
+        metavar="SECONDS",
+        help="wait so long, after which the command is void (30)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the reply as it came")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.jpg", help="write the picture of a snapshot here"
+    )
+    add_broker(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    return command(
+        broker_options(options),
+        CommandOptions(
+            device=check_id("device", options.device),
+            name=options.name,
+            args=dict(options.args),
+            timeout_s=options.timeout_s,
+            as_json=options.json,
+            out=options.out,
+        ),
+    )
+
+
+def _argument(text: str) -> tuple[str, Value]:
+    try:
+        return parse_argument(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def command(broker: BrokerOptions, options: CommandOptions, stdout: TextIO | None = None) -> int:
