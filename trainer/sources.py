@@ -210,6 +210,11 @@ def _frames(source: FramesSource, data: Path, seed: int) -> FrameData:
                 f"{len(both)} sessions of the test frames are trained on ({both[0]}): "
                 "near-duplicate frames make the detector's figures too good"
             )
+    else:
+        warnings.append(
+            "there are no test frames: the detector's figures come from the held-out frames, on "
+            "which its best step and its score threshold were chosen"
+        )
     fit, held_out = _split_frames(train, source.held_out, seed)
     return FrameData(fit, held_out, test, tuple(warnings))
 

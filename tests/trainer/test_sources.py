@@ -278,6 +278,11 @@ def test_classes_of_train_and_test_go_by_name(tmp_path: Path) -> None:
         detected(tmp_path, "train: a/annotations.json, test: b/annotations.json")
 
 
+def test_figures_of_frames_that_chose_the_step_are_doubted(tmp_path: Path) -> None:
+    photographs(tmp_path / "data", [f"pen{n}_0.png" for n in range(6)], ["cow"])
+    assert "there are no test frames" in detected(tmp_path, "held_out: 0.3").warnings[0]
+
+
 def test_what_is_trained_on_is_no_test(tmp_path: Path) -> None:
     photographs(tmp_path / "data" / "a", ["a.png", "b.png"], ["cow"])
     with pytest.raises(DataError, match=r"a\.png: is to be trained on and is a test frame"):
