@@ -20,7 +20,6 @@ from edge.vision.runtime import open_model
 from trainer.cli import main
 from trainer.data.annotations import read_frames
 from trainer.data.annotations.split import split_frames
-from trainer.data.frames import FrameSet
 from trainer.data.herd import HerdOptions, simulate
 from trainer.detection.options import DetectorOptions
 from trainer.evaluate.detection import find

@@ -78,11 +78,13 @@ def check(
     }
     # The reader said that it cannot be decoded; why it cannot is said below.
     problems = [problem for problem in problems if problem.kind != "broken image"]
-    for row, (path, frame) in enumerate(listed.items()):
+    for row, path in enumerate(listed):
         found = look_at(path)
         if isinstance(found, Look):
             looks[path] = found
-            problems += _oddities(frame, found)
+            if found.empty:
+                message = "is of one colour: nothing to see"
+                problems.append(Problem("empty image", str(path), message, "warning"))
         else:
             problems.append(found)
         report(row + 1, len(listed))
@@ -99,16 +101,6 @@ def check(
         {name: _uses(frames)[name] for name in frames.class_names},
         tuple(problems),
     )
-
-
-def _oddities(frame: RawFrame, look: Look) -> Iterator[Problem]:
-    where = str(frame.path)
-    if frame.size is not None and frame.size != look.size:
-        (width, height), (w, h) = look.size, frame.size
-        message = f"has {width}x{height} pixels, declared are {w}x{h} ({frame.where})"
-        yield Problem("size differs from declared", where, message)
-    if look.empty:
-        yield Problem("empty image", where, "is of one colour: nothing to see", "warning")
 
 
 def _copies(looks: dict[Path, Look], raw: RawFrames) -> Iterator[Problem]:

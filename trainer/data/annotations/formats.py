@@ -15,7 +15,8 @@ from trainer.data.annotations import coco, cvat, cvat_write, psrg, voc, yolo
 from trainer.data.annotations.markup import root_tag
 from trainer.data.annotations.placed import PlacedBox, PlacedFrame
 from trainer.data.annotations.raw import RawFrames, whole
-from trainer.data.annotations.validate import image_size, strict
+from trainer.data.annotations.sizes import image_size
+from trainer.data.annotations.validate import strict
 from trainer.data.crops import session_of
 from trainer.data.frames import FrameSet
 from trainer.progress import Report, silent

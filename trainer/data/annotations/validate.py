@@ -25,7 +25,8 @@ from trainer.data.annotations.raw import (
     problem_of,
     whole,
 )
-from trainer.data.crops import load_image, session_of
+from trainer.data.annotations.sizes import image_size, size_problem
+from trainer.data.crops import session_of
 from trainer.data.frames import FrameSet
 
 # Labelling tools round: a box may reach this far over the edge and is cut there.
@@ -55,9 +56,10 @@ def validate(raw: RawFrames) -> Validated:
     """Check everything that can be told without looking at pictures.
 
     Class names are unique; each image is there once, within `raw.images`, under a name that is
-    text; boxes are finite, have an area and lie in their image. A box that reaches over the edge by
-    a pixel of rounding is cut, as is one around another shape. An image is opened only where no
-    size is declared. A frame without boxes is a frame without animals.
+    text, and has the size that is declared; boxes are finite, have an area and lie in their image.
+    A box that reaches over the edge by a pixel of rounding is cut, as is one around another shape.
+    Of an image only the header is read, unless no size is declared. A frame without boxes is a
+    frame without animals.
     """
     problems = list(raw.problems)
     add = partial(_add, problems)
@@ -70,6 +72,8 @@ def validate(raw: RawFrames) -> Validated:
     for frame in raw.frames:
         if not _check_image(frame, raw, seen, add):
             continue
+        if (wrong := size_problem(frame)) is not None:
+            problems.append(wrong)
         boxes: list[Floats] = []
         right: list[RawBox] = []
         size = frame.size
@@ -94,12 +98,6 @@ def validate(raw: RawFrames) -> Validated:
         tuple(tuple(box.animal for box in right) for *_, right in kept),
     )
     return Validated(frames, tuple(problems))
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Return an image's (width, height) as it is trained on: upright; DataError for none."""
-    height, width = load_image(path).shape[:2]
-    return width, height
 
 
 def _add(problems: list[Problem], kind: Kind, where: str, message: str) -> None:

@@ -31,7 +31,7 @@ from trainer.data.annotations.raw import (
     is_within,
     problem_of,
 )
-from trainer.data.annotations.validate import image_size
+from trainer.data.annotations.sizes import image_size
 
 DATA_NAME = "data.yaml"
 _MOST_BYTES = 64 << 20
