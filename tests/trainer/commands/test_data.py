@@ -178,10 +178,30 @@ def test_split_by_name_is_refused_for_neighbouring_frames(
     assert [path.name for path in test.paths] == [f"pen{pen}_1.png" for pen in range(3)]
     with pytest.raises(UsageError, match="leave out --by and --test"):
         run("split", pens, "--out", tmp_path / "t", "--every", 2, "--by", "date")
-    with pytest.raises(UsageError, match="--force is for --every"):
-        run("split", pens, "--out", tmp_path / "t", "--force")
+    with pytest.raises(UsageError, match="--force is for --every and for --by session"):
+        run("split", pens, "--out", tmp_path / "t", "--by", "date", "--force")
     with pytest.raises(DataError, match="names no date"):
         run("split", pens, "--out", tmp_path / "t", "--by", "date")
+
+
+def test_frames_without_sessions_are_split_only_by_force(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = []
+    for row in range(10):
+        images.append({"id": row, "file_name": f"{row:04}.png"})
+        cv2.imwrite(str(tmp_path / f"{row:04}.png"), np.full((20, 40, 3), 20 * row, np.uint8))
+    content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "cow"}]}
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"0000\.png: its name gives no session"):
+        run("split", tmp_path, "--out", tmp_path / "s")
+    assert run("split", tmp_path, "--out", tmp_path / "s", "--force") == 0
+    assert "warning: frames were split without knowing" in capsys.readouterr().err
+    assert run("split", tmp_path, "--out", tmp_path / "e", "--every", 5) == 0
+    assert "warning: frames were split without knowing" in capsys.readouterr().err
+    # What was written states each one's session, and still gives none.
+    with pytest.raises(DataError, match="its name gives no session"):
+        run("split", tmp_path / "e" / "train.json", "--images", tmp_path, "--out", tmp_path / "f")
 
 
 def test_preview_draws_a_sheet(

@@ -22,8 +22,9 @@ from trainer.data.annotations.raw import (
     is_within,
     problem_of,
 )
+from trainer.data.annotations.sessions import sessions_of_frames
 from trainer.data.annotations.validate import validate
-from trainer.data.crops import SUFFIXES, session_of
+from trainer.data.crops import SUFFIXES
 from trainer.data.frames import FrameSet
 from trainer.progress import Report, silent
 
@@ -112,7 +113,8 @@ def _copies(looks: dict[Path, Look], raw: RawFrames) -> Iterator[Problem]:
         for other in others:
             message = f"has the same bytes as {first}"
             yield Problem("duplicate image", str(other), message, "warning")
-    session = {frame.path: frame.session or session_of(frame.path) for frame in raw.frames}
+    named = sessions_of_frames(raw.frames, raw.images)
+    session = {frame.path: own for frame, own in zip(raw.frames, named, strict=True)}
     groups = [session[path] for path in paths]
     # Pictures of one colour are all alike.
     seen = [row for row, path in enumerate(paths) if not looks[path].empty]

@@ -15,6 +15,7 @@ from trainer.data.annotations import coco, cvat, cvat_write, psrg, voc, yolo
 from trainer.data.annotations.markup import root_tag
 from trainer.data.annotations.placed import PlacedBox, PlacedFrame
 from trainer.data.annotations.raw import RawFrames, whole
+from trainer.data.annotations.sessions import nameless
 from trainer.data.annotations.sizes import image_size
 from trainer.data.annotations.validate import strict
 from trainer.data.crops import session_of
@@ -170,7 +171,10 @@ def image_names(frames: FrameSet) -> tuple[str, ...]:
     names = []
     for path, session in zip(frames.paths, frames.sessions, strict=True):
         stem = _UNSAFE.sub("-", path.stem)
-        if session_of(path) != session:
+        if nameless(path, session):
+            # It is to stay a frame without a session, of whichever folder.
+            stem = _UNSAFE.sub("-", session).replace("_", "-")
+        elif session_of(path) != session:
             stem = f"{_UNSAFE.sub('-', session)}_{stem.replace('_', '-')}"
         unique, number = stem, 2
         while unique.lower() in taken:

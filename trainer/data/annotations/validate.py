@@ -15,6 +15,7 @@ from edge.errors import DataError
 from edge.vision.opencv import silence_opencv
 from edge.vision.types import Floats
 from trainer.data.annotations.raw import (
+    Corners,
     Kind,
     Problem,
     RawBox,
@@ -25,8 +26,8 @@ from trainer.data.annotations.raw import (
     problem_of,
     whole,
 )
+from trainer.data.annotations.sessions import sessions_of_frames
 from trainer.data.annotations.sizes import image_size, size_problem
-from trainer.data.crops import session_of
 from trainer.data.frames import FrameSet
 
 # Labelling tools round: a box may reach this far over the edge and is cut there.
@@ -67,9 +68,10 @@ def validate(raw: RawFrames) -> Validated:
     if not raw.frames:
         add("no images", str(raw.source), "lists no images")
     index = {name: row for row, name in enumerate(names)}
-    kept: list[tuple[RawFrame, list[Floats], list[RawBox]]] = []
+    kept: list[tuple[RawFrame, str, list[Floats], list[RawBox]]] = []
     seen: set[Path] = set()
-    for frame in raw.frames:
+    sessions = sessions_of_frames(raw.frames, raw.images)
+    for frame, session in zip(raw.frames, sessions, strict=True):
         if not _check_image(frame, raw, seen, add):
             continue
         if (wrong := size_problem(frame)) is not None:
@@ -88,16 +90,22 @@ def validate(raw: RawFrames) -> Validated:
             elif (corners := _corners(box, frame, size, add)) is not None:
                 boxes.append(corners)
                 right.append(box)
-        kept.append((frame, boxes, right))
+        kept.append((frame, session, boxes, right))
     frames = FrameSet(
         tuple(frame.path for frame, *_ in kept),
-        tuple(np.array(boxes, np.float32).reshape(-1, 4) for _, boxes, _ in kept),
+        tuple(np.array(boxes, np.float32).reshape(-1, 4) for _, _, boxes, _ in kept),
         tuple(_classes(right, index) for *_, right in kept),
-        tuple(frame.session or session_of(frame.path) for frame, *_ in kept),
+        tuple(session for _, session, *_ in kept),
         names,
         tuple(tuple(box.animal for box in right) for *_, right in kept),
     )
     return Validated(frames, tuple(problems))
+
+
+def overshoot(corners: Corners, size: tuple[int, int]) -> float:
+    """Return by how many pixels a box reaches over an edge of its image (width, height)."""
+    x1, y1, x2, y2 = corners
+    return max(-x1, -y1, x2 - size[0], y2 - size[1])
 
 
 def _add(problems: list[Problem], kind: Kind, where: str, message: str) -> None:
@@ -169,7 +177,7 @@ def _corners(box: RawBox, frame: RawFrame, size: tuple[int, int], add: _Add) -> 
     limits = np.array([width, height, width, height], np.float64)
     cut = np.clip(np.array(box.corners, np.float64), 0, limits).astype(np.float32)
     outside = f"reaches outside {frame.name} ({width}x{height} pixels)"
-    if not box.hull and max(-x1, -y1, x2 - width, y2 - height) > OVERSHOOT_PX:
+    if not box.hull and overshoot(box.corners, size) > OVERSHOOT_PX:
         add("box outside its image", box.where, f"{box.shown()} {outside}")
         return None
     if not (cut[2] > cut[0] and cut[3] > cut[1]):
