@@ -260,7 +260,7 @@ def test_every_fifth_photograph_by_name_is_the_test(tmp_path: Path) -> None:
     names = [f"{number:02}.png" for number in range(12, 0, -1)]
     frames = read_frames(photographs(tmp_path / "coco", names, ["cow"]))
     write_frames(frames, tmp_path / "data" / "voc", "voc")
-    with pytest.raises(DataError, match="its name gives no session.*force_frame_split: true"):
+    with pytest.raises(DataError, match=r"its name gives no session.*force_frame_split: true"):
         detected(tmp_path, "train: voc, test_every: 5")
     data = detected(tmp_path, "train: voc, test_every: 5, force_frame_split: true")
     assert data.test is not None

@@ -163,7 +163,7 @@ def told(theirs: Path, **changes: Any) -> DetectorSpec:
         (["--score-threshold", "0"], {"score_threshold": 0.0}),
         (["--labels", "pig,goat"], {"class_names": ["pig", "goat"]}),
         (["--normalisation=-1..1"], {"pixel_scale": 1 / 127.5, "pixel_offset": -1.0}),
-        (["--pixel-scale", "0.005"], {"pixel_scale": 0.005, "pixel_offset": 0.0}),
+        (["--pixel-scale", "0.002"], {"pixel_scale": 0.002, "pixel_offset": 0.0}),
     ],
 )
 def test_what_a_run_wrote_beside_its_detector_holds_but_for_what_flags_say(
