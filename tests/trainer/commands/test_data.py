@@ -103,7 +103,9 @@ def test_convert_through_all_formats(
         run("convert", pens, "--to", "coco", "--out", tmp_path / "coco")
 
 
-def test_convert_takes_frames_from_videos(tmp_path: Path) -> None:
+def test_convert_takes_frames_from_videos(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()
     writer = cv2.VideoWriter(
@@ -114,11 +116,12 @@ def test_convert_takes_frames_from_videos(tmp_path: Path) -> None:
     writer.release()
     points = np.zeros((4, 7, 1))
     points[:] = np.array([80, 60, 60, 60])[:, None, None]
-    entry = np.empty((1, 1), object)
-    entry[0, 0] = points
+    entry = np.empty((1, 2), object)
+    entry[0, 0], entry[0, 1] = points, points
     savemat(tmp_path / "LocationSelected.mat", {"LocationSelected": entry})
     mat, out = tmp_path / "LocationSelected.mat", tmp_path / "out"
     assert run("convert", mat, "--to", "voc", "--out", out, "--video", videos, "--every", 3) == 0
+    assert "annotates 'video02', of which there is no video" in capsys.readouterr().err
     frames = read_frames(out)
     assert [path.name for path in frames.paths] == [f"video01_{n:06}.jpg" for n in (0, 3, 6)]
     assert frames.sessions == ("video01",) * 3

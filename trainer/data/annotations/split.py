@@ -120,6 +120,8 @@ def write_split(
     overwritten (see `check_target`).
     """
     check_target(out)
+    if not train.class_names:
+        raise DataError("the frames have no boxes and name no class; annotate an animal first")
     root = common_root([*train.paths, *test.paths], source)
     done, total = 0, len(train) + len(test)
     documents = []

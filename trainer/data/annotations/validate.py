@@ -84,7 +84,7 @@ def validate(raw: RawFrames) -> Validated:
             size = size or _measured(frame, problems)
             if size is None:
                 break
-            if box.class_name not in index:
+            if box.class_name.strip() not in index:
                 known = ", ".join(names)
                 add("unknown class", box.where, f"no class {box.class_name!r}; there are {known}")
             elif (corners := _corners(box, frame, size, add)) is not None:
@@ -113,15 +113,14 @@ def _add(problems: list[Problem], kind: Kind, where: str, message: str) -> None:
 
 
 def _class_names(raw: RawFrames, add: _Add) -> tuple[str, ...]:
-    """Return the names, each once."""
-    names = tuple(dict.fromkeys(raw.class_names))
-    if not names and raw.frames:
+    """Return the names, each once, without the spaces around them: some formats lose those."""
+    names = tuple(dict.fromkeys(name.strip() for name in raw.class_names))
+    if not names and raw.frames and not raw.by_boxes:
         add("classes", str(raw.source), "lists no classes; it needs at least one box or class")
     if len(names) < len(raw.class_names):
         add("classes", str(raw.source), "class names are not unique")
-    for name in names:
-        if not name.strip():
-            add("classes", str(raw.source), "a class has no name")
+    if "" in names:
+        add("classes", str(raw.source), "a class has no name")
     return names
 
 
@@ -160,7 +159,7 @@ def _measured(frame: RawFrame, problems: list[Problem]) -> tuple[int, int] | Non
 
 
 def _classes(boxes: list[RawBox], index: dict[str, int]) -> NDArray[np.int32]:
-    return np.array([index[box.class_name] for box in boxes], np.int32)
+    return np.array([index[box.class_name.strip()] for box in boxes], np.int32)
 
 
 def _corners(box: RawBox, frame: RawFrame, size: tuple[int, int], add: _Add) -> Floats | None:
