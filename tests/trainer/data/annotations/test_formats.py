@@ -172,7 +172,7 @@ def test_frames_without_a_class_are_written_where_none_need_be_listed(
     assert write_frames(frames, tmp_path / "voc", "voc") == ()
     assert len(read_frames(tmp_path / "voc")) == 1
     for format in ("coco", "yolo", "cvat"):
-        with pytest.raises(DataError, match="name no class, and .* must list one.*or write voc"):
+        with pytest.raises(DataError, match=r"name no class, and .* must list one.*or write voc"):
             write_frames(frames, tmp_path / format, format)  # type: ignore[arg-type]
         assert not (tmp_path / format).exists()
     with pytest.raises(DataError, match="name no class"):

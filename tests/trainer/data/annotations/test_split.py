@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import DataError, UsageError
@@ -53,6 +53,7 @@ def test_every_needs_frames_on_both_sides() -> None:
         split_every(frame_set(["a.jpg", "b.jpg"]), 3)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from("abcdefg"), min_size=2, max_size=60),
     st.floats(0.05, 0.9),
