@@ -134,7 +134,7 @@ def _told(options: argparse.Namespace, warn: Callable[[str], None]) -> DetectorS
     beside = options.detector.with_name(DETECTOR_SPEC_NAME)
     told = spec_beside(options.detector)
     if told is None and beside.is_file():
-        warn(f"{beside} is not of {options.detector.name} and is left aside")
+        warn(f"{beside} does not say that it is of {options.detector.name}: it is left aside")
     return told
 
 

@@ -202,7 +202,7 @@ def test_what_says_something_of_another_detector_is_left_aside(
     theirs.write_bytes(make_detector(nms_iou_threshold=0.6))
     refused(theirs, base, UsageError, "name them with --labels", labels=None)
     assert bundle(theirs, base) == 0
-    assert "detector.json is not of theirs.tflite" in capsys.readouterr().err
+    assert "detector.json does not say that it is of theirs.tflite" in capsys.readouterr().err
     spec = manifest(theirs.parent / "new" / "out").detector
     assert spec is not None
     assert (spec.score_threshold, spec.soft_nms, spec.pixel_offset) == (0.5, None, -1.0)

@@ -15,7 +15,7 @@ from trainer.data.annotations import coco, cvat, cvat_write, psrg, voc, yolo
 from trainer.data.annotations.markup import root_tag
 from trainer.data.annotations.placed import PlacedBox, PlacedFrame
 from trainer.data.annotations.raw import RawFrames, whole
-from trainer.data.annotations.sessions import nameless
+from trainer.data.annotations.sessions import frame_of, nameless
 from trainer.data.annotations.sizes import image_size
 from trainer.data.annotations.validate import strict
 from trainer.data.crops import session_of
@@ -200,7 +200,8 @@ def image_names(frames: FrameSet) -> tuple[str, ...]:
             # It is to stay a frame without a session, of whichever folder.
             stem = _UNSAFE.sub("-", session).replace("_", "-")
         elif session_of(path) != session:
-            stem = f"{_UNSAFE.sub('-', session)}_{stem.replace('_', '-')}"
+            frame = _UNSAFE.sub("-", frame_of(path, session))
+            stem = f"{_UNSAFE.sub('-', session)}_{frame.replace('_', '-')}"
         unique, number = stem, 2
         while unique.lower() in taken:
             unique, number = f"{stem}-{number}", number + 1

@@ -34,6 +34,12 @@ def nameless(path: Path, session: str) -> bool:
     return not names_session(path) and session.rpartition("/")[2] == path.stem
 
 
+def frame_of(path: Path, session: str) -> str:
+    """Return what an image's name says beside its session: mostly the frame's number."""
+    own = names_session(path) and session.rpartition("/")[2] == session_of(path)
+    return path.stem.rpartition("_")[2] if own else path.stem
+
+
 def without_session(frames: FrameSet) -> list[Path]:
     """Return the frames that nothing gives a session, if there are several.
 

@@ -80,3 +80,11 @@ def test_frames_without_a_session_stay_so_in_every_format(
     write_frames(frames, out, format)
     names = sorted(path.name for path in (out / "images").iterdir())
     assert names == ["cam-A-1.png", "cam-B-1.png", "cam-B-2.png"]
+
+
+def test_names_of_frames_are_told_apart_by_their_folders(sessions: Any, tmp_path: Path) -> None:
+    sessions("camA/frame_1.png", "camB/frame_1.png")
+    frames = read_frames(tmp_path / "annotations.json")
+    write_frames(frames, tmp_path / "out", "coco")
+    names = sorted(path.name for path in (tmp_path / "out" / "images").iterdir())
+    assert names == ["camA-frame_1.png", "camB-frame_1.png"]
