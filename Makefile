@@ -15,7 +15,7 @@ DEMO_VENV := .venv-demo
 BIN := $(VENV)/bin
 PIP_OPTIONS := --disable-pip-version-check --quiet
 DEBIAN_PACKAGES := mosquitto mosquitto-clients ffmpeg qemu-user-static debootstrap \
-	gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-good
+	gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-good postgresql
 HAS_RTSP := import gi; gi.require_version("GstRtspServer", "1.0")
 PYTEST_OPTIONS ?=
 
@@ -61,6 +61,8 @@ system: ## install what tests want of Debian where the user may, else say what i
 	for tool in mosquitto mosquitto_pub ffmpeg qemu-aarch64-static debootstrap; do \
 		command -v $$tool >/dev/null 2>&1 || missing="$$missing $$tool"; done; \
 	/usr/bin/python3 -c '$(HAS_RTSP)' 2>/dev/null || missing="$$missing gst-rtsp-server"; \
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 \
+		|| missing="$$missing postgresql"; \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" = 0 ]; then as_root=""; \
 	elif sudo -n true 2>/dev/null; then as_root="sudo -n"; \

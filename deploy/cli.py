@@ -9,11 +9,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from deploy import command
+from deploy.broker import command as broker
+from deploy.connecting import add_broker, broker_options, seconds
+from deploy.ingest import command as ingest
+from deploy.report import command as report
 from deploy.schemas import write_schemas
 from deploy.watch import WatchOptions, watch
 from edge.console import run_command
-from edge.errors import UsageError
-from edge.messaging.broker import BrokerOptions
 from edge.messaging.topics import check_id
 
 PROG = "earmark-deploy"
@@ -28,6 +31,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run one subcommand and return the exit code: 0, 1 for a failure, 2 for wrong usage."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.WARNING)
+    if "run" in options:
+        return int(options.run(options))
     if options.command == "watch":
         return _watch(options)
     for path in write_schemas(options.out):
@@ -35,33 +40,12 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def read_password(path: Path) -> str:
-    """Return the first line of a password file; UsageError when there is none."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such password file") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not a text file; put the password on its first line") from error
-    if not lines or not lines[0]:
-        raise UsageError(f"{path}: empty; put the password on its first line")
-    return lines[0]
-
-
 def _watch(options: argparse.Namespace) -> int:
-    password = None if options.password_file is None else read_password(options.password_file)
-    broker = BrokerOptions(
-        options.broker,
-        username=options.username,
-        password=password,
-        ca_file=options.ca_file,
-        cert_file=options.cert_file,
-        key_file=options.key_file,
-    )
     if options.device is not None:
         check_id("device", options.device)
     return watch(
-        broker, WatchOptions(device=options.device, as_json=options.json, for_s=options.for_s)
+        broker_options(options),
+        WatchOptions(device=options.device, as_json=options.json, for_s=options.for_s),
     )
 
 
@@ -74,42 +58,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    command = commands.add_parser(
+    one = commands.add_parser(
         "watch",
         parents=[common],
         help="show which animals are where, live from the broker",
         description="Subscribe to the broker and show which animals are where. Ctrl-C ends it.",
     )
-    command.add_argument(
-        "--broker", required=True, metavar="URL", help="mqtt://HOST[:1883] or mqtts://HOST[:8883]"
-    )
-    command.add_argument("--device", metavar="ID", help="this device only; all by default")
-    command.add_argument(
+    add_broker(one)
+    one.add_argument("--device", metavar="ID", help="this device only; all by default")
+    one.add_argument(
         "--json", action="store_true", help="one JSON line a message on stdout, for pipes"
     )
-    command.add_argument(
-        "--for", dest="for_s", type=_seconds, metavar="SECONDS", help="end after this long"
+    one.add_argument(
+        "--for", dest="for_s", type=seconds, metavar="SECONDS", help="end after this long"
     )
-    command.add_argument("--username", metavar="U", help="user name at the broker")
-    command.add_argument(
-        "--password-file", type=Path, metavar="F", help="file with the password on its first line"
-    )
-    command.add_argument("--ca-file", type=Path, metavar="F", help="CA certificate, PEM")
-    command.add_argument("--cert-file", type=Path, metavar="F", help="client certificate, PEM")
-    command.add_argument("--key-file", type=Path, metavar="F", help="its private key, PEM")
+    for module in (command, ingest, report, broker):
+        module.add_parser(commands, common)
 
-    command = commands.add_parser(
+    one = commands.add_parser(
         "schemas",
         parents=[common],
         help="write JSON Schema files of everything that is published",
         description="Write the JSON Schema of every MQTT payload and of the bundle's manifest.",
     )
-    command.add_argument("--out", type=Path, default=Path("docs/schemas"), metavar="DIR")
+    one.add_argument("--out", type=Path, default=Path("docs/schemas"), metavar="DIR")
     return parser
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError("give seconds above 0")
-    return value

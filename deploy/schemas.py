@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
+from deploy.asyncapi import asyncapi
 from edge.files import write_atomically
-from edge.messaging.events import PAYLOADS
+from edge.messaging.events import INSTRUCTIONS, PAYLOADS
 from edge.release.manifest import Manifest
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -17,7 +18,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def schemas() -> dict[str, dict[str, Any]]:
     """Return the schemas by name: one for each topic's payload, and `manifest`."""
-    kinds: dict[str, Any] = {**PAYLOADS, "manifest": Manifest}
+    kinds: dict[str, Any] = {**PAYLOADS, **INSTRUCTIONS, "manifest": Manifest}
     return {
         name: {"$schema": _DIALECT, **msgspec.json.schema(kind)} for name, kind in kinds.items()
     }
@@ -39,14 +40,20 @@ def _tidy(value: Any) -> Any:
 
 def schema_bytes(schema: dict[str, Any]) -> bytes:
     """Return a schema as it stands in its file: indented JSON, keys sorted."""
-    return msgspec.json.format(msgspec.json.encode(schema, order="sorted"), indent=2) + b"\n"
+    text = msgspec.json.encode(_tidy(schema), order="sorted")
+    return msgspec.json.format(text, indent=2) + b"\n"
+
+
+def documents() -> dict[str, dict[str, Any]]:
+    """Return everything that is written, by file name: the schemas, and `asyncapi.json`."""
+    named = {f"{name}.schema.json": schema for name, schema in schemas().items()}
+    return {**named, "asyncapi.json": asyncapi()}
 
 
 def write_schemas(directory: Path) -> list[Path]:
-    """Write `<name>.schema.json` for each schema; return the paths."""
+    """Write all documents into a folder; return the paths."""
     paths = []
-    for name, schema in schemas().items():
-        path = directory / f"{name}.schema.json"
-        write_atomically(path, schema_bytes(schema))
-        paths.append(path)
+    for name, document in documents().items():
+        write_atomically(directory / name, schema_bytes(document))
+        paths.append(directory / name)
     return paths

@@ -6,21 +6,22 @@ import contextlib
 import logging
 import queue
 import threading
-import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from edge import __version__
+from edge.actions import carry_out, identify, plan_reload, set_log_level, snapshot
+from edge.camera_watch import CameraWatch, FrameRate, pipeline_options
 from edge.capture import Link, Source, SourceOptions, Status, open_source
 from edge.capture.clock import wall_time
 from edge.comparison import make_tracker
 from edge.config import AgentConfig, CameraConfig
+from edge.correspondence import Correspondence
 from edge.errors import BrokerError, BundleError, EarmarkError, SourceError
 from edge.health import Facts, Release, Watch, parse_listen
-from edge.identity.evidence import EvidenceOptions
 from edge.inference import Inference
 from edge.inference.supervised import Event
 from edge.messaging import (
@@ -32,7 +33,9 @@ from edge.messaging import (
     SightingLog,
     check_animals,
 )
-from edge.pipeline import EmbeddingOptions, FrameResult, FrameTracker, PipelineOptions
+from edge.messaging.commands import Order, Outcome
+from edge.orders import Action
+from edge.pipeline import FrameResult
 from edge.release.bundle import Bundle
 from edge.serving import serve_bundle
 from edge.vision.types import Frame
@@ -53,6 +56,7 @@ class RunSummary:
     """What an agent did. busy_s: seconds its pipelines worked. dropped: frames nobody had time for.
 
     undelivered: events that are still in the outbox. protocol: last MQTT level, 5 or 4 (3.1.1).
+    restart: a command asked for it; whoever started the agent should start it again.
     """
 
     frames: int
@@ -60,6 +64,7 @@ class RunSummary:
     dropped: int
     undelivered: int
     protocol: int | None
+    restart: bool = False
 
 
 class Agent:
@@ -68,6 +73,10 @@ class Agent:
     A camera that is lost or fails never stalls another; its open sightings end, and an alarm says
     so. An observer that fails is told of and left out. `run` blocks, once; `stop` ends it from any
     thread or signal handler.
+
+    reread: returns the settings as they are on disk now, for the command `reload`; without it
+    only class means are loaded again. check_update: what the command of that name calls; returns
+    what it found, for people.
     """
 
     def __init__(
@@ -77,8 +86,15 @@ class Agent:
         observers: Sequence[Observer] = (),
         say: Callable[[str], None] = LOG.warning,
         load: Callable[[Path, int], Bundle] | None = None,
+        reread: Callable[[], AgentConfig] | None = None,
+        check_update: Callable[[], str] | None = None,
     ) -> None:
         self._config = config
+        self._reread = reread
+        self._check_update = check_update
+        self._bundle: Bundle | None = None
+        self._letters: Correspondence | None = None
+        self._restart = False
         self._observers = list(observers)
         self._say = say
         self._load = load
@@ -93,7 +109,7 @@ class Agent:
         self._models = threading.Lock()
         self._lock = threading.Lock()
         self._messenger: Messenger | None = None
-        self._watches: dict[str, _Watch] = {}
+        self._watches: dict[str, CameraWatch] = {}
         self._cameras: dict[str, CameraState] = {}
         self._links: dict[str, Link | None] = {}
         self._failures: list[EarmarkError] = []
@@ -116,39 +132,44 @@ class Agent:
         # Sources first: a mistyped file name is told at once, before models are loaded.
         sources = [self._open(camera) for camera in self._config.cameras]
         try:
-            bundle = self._checked_bundle()
+            self._bundle = bundle = self._checked_bundle()
             folder = self._config.state_folder()
             folder.mkdir(parents=True, exist_ok=True)
-            settings = self._config.outbox
-            with Outbox(folder / "outbox.db", **settings.limits()) as outbox:
-                messenger = Messenger(
-                    self._config.broker.options(),
-                    self._device,
+            with Outbox(folder / "outbox.db", **self._config.outbox.limits()) as outbox:
+                letters = self._letters = Correspondence(
+                    self._config,
                     self._boot,
+                    folder,
                     outbox,
-                    self._hear,
-                    ack=settings.ack,
-                    drain_per_s=self._config.broker.drain_per_s,
-                    gather_s=settings.gather_s,
+                    self._actions(),
+                    wake=lambda: self._wake.put(None),
+                    hear=self._hear,
                 )
+                messenger = letters.messenger
                 # Before anything connects: a port that is taken ends the run in one line.
-                self._health = self._watch_over(folder, bundle, outbox)
+                self._health = self._watch_over(folder, outbox)
                 messenger.start()
                 drain_s = 0.0
                 try:
                     self._connect(messenger, finite=all(source.finite for source in sources))
                     drain_s = _DRAIN_S
-                    self._work(bundle, sources, messenger)
+                    self._work(bundle, sources, letters)
                 finally:
                     # The level is asked for first: a stopped messenger has none.
                     protocol = messenger.protocol
                     self._health.close()
-                    undelivered = messenger.stop(drain_s)
+                    undelivered = letters.close(drain_s)
         finally:
             for source in sources:
                 source.close()
             if self._inference is not None:
                 self._inference.close()
+        summary = RunSummary(
+            self._frames, self._busy_s, self._dropped, undelivered, protocol, self._restart
+        )
+        if self._restart:
+            # What went wrong has been told; what waits is sent by the next run, which comes now.
+            return summary
         if self._failures:
             raise self._failures[0]
         if undelivered:
@@ -156,7 +177,47 @@ class Agent:
                 f"{undelivered} events were not delivered; they are kept in "
                 f"{folder / 'outbox.db'} and are sent by the next run"
             )
-        return RunSummary(self._frames, self._busy_s, self._dropped, undelivered, protocol)
+        return summary
+
+    def _actions(self) -> dict[str, Action]:
+        actions: dict[str, Action] = {
+            "identify": lambda order: identify(self._watches),
+            "restart": self._restart_ordered,
+            "reload": lambda order: self._reload(),
+            "set_log_level": set_log_level,
+            "snapshot": lambda order: snapshot(self._watches, order),
+        }
+        check = self._check_update
+        if check is not None:
+            actions["check_update"] = lambda order: Outcome(text=check())
+        return actions
+
+    def _restart_ordered(self, order: Order) -> Outcome:
+        assert self._letters is not None
+        self._letters.note_restart(order)
+        self._restart = True
+        self.stop()
+        return Outcome(text="the agent ends and is started again")
+
+    def _reload(self) -> Outcome:
+        config = self._config if self._reread is None else self._reread()
+        plan = plan_reload(self._config, config, self._running)
+        if isinstance(plan, Outcome):
+            return plan
+        outcome = carry_out(plan, self._watches)
+        self._config, self._bundle = plan.config, plan.bundle
+        assert self._letters is not None
+        self._letters.announce(plan.bundle.means.animals)
+        return outcome
+
+    @property
+    def _running(self) -> Bundle:
+        assert self._bundle is not None
+        return self._bundle
+
+    @property
+    def _release(self) -> Release:
+        return Release(self._running.manifest.id[:12], self._running.means.header.seq)
 
     def _checked_bundle(self) -> Bundle:
         bundle = self._loaded_bundle(Path(self._config.bundle))
@@ -218,14 +279,14 @@ class Agent:
         for text in self._held_back:
             self._say(text)
 
-    def _watch_over(self, folder: Path, bundle: Bundle, outbox: Outbox) -> Watch:
+    def _watch_over(self, folder: Path, outbox: Outbox) -> Watch:
         settings = self._config.health
         listen = parse_listen(settings.listen, remote=True) if settings.listen else None
         watch = Watch(
             folder,
             [camera.name for camera in self._config.cameras],
-            lambda: self._facts(bundle, outbox),
-            lambda: Release(bundle.manifest.id[:12], bundle.means.header.seq),
+            lambda: self._facts(outbox),
+            lambda: self._release,
             listen=listen,
             keep_crops=self._config.crops.keep,
             warn=self._say,
@@ -234,14 +295,14 @@ class Agent:
             self._observers.append(watch.crops)
         return watch
 
-    def _facts(self, bundle: Bundle, outbox: Outbox) -> Facts:
+    def _facts(self, outbox: Outbox) -> Facts:
         inference = self._inference
         oldest, now = outbox.oldest, wall_time()
         waited = None if oldest is None or now is None else now - datetime.fromisoformat(oldest)
         return Facts(
-            backend=bundle.backend if inference is None else inference.backend,
+            backend=self._running.backend if inference is None else inference.backend,
             degraded=inference is not None and inference.degraded,
-            release=bundle.manifest.id[:12],
+            release=self._release.bundle,
             agent=__version__,
             inference_restarts=0 if inference is None else inference.restarted,
             outbox_depth=outbox.depth,
@@ -257,12 +318,13 @@ class Agent:
         else:
             self._say(text)
 
-    def _work(self, bundle: Bundle, sources: Sequence[Source], messenger: Messenger) -> None:
-        self._messenger = messenger
+    def _work(self, bundle: Bundle, sources: Sequence[Source], letters: Correspondence) -> None:
+        self._messenger = messenger = letters.messenger
         for code, text in self._early_alarms:
             messenger.alarm(code, text)
         for source in sources:
             self._watches[source.camera] = self._watch(bundle, source.camera, messenger)
+        letters.announce(bundle.means.animals)
         threads = [
             threading.Thread(target=self._camera, args=(source,), name=f"camera-{source.camera}")
             for source in sources
@@ -273,19 +335,20 @@ class Agent:
         self._health.ready(f"watching {len(sources)} cameras")
         period_s = min(_STATE_EVERY_S, self._health.period_s or _STATE_EVERY_S)
         while any(thread.is_alive() for thread in threads) and not self._stopping:
-            messenger.set_state(self._state(bundle))
+            messenger.set_state(self._state())
             self._health.tick()
+            letters.work()
             with contextlib.suppress(queue.Empty):
                 self._wake.get(timeout=period_s)
         for source in sources:
             source.close()
         for thread in threads:
             thread.join()
-        messenger.set_state(self._state(bundle))
+        messenger.set_state(self._state())
 
-    def _watch(self, bundle: Bundle, camera: str, messenger: Messenger) -> _Watch:
+    def _watch(self, bundle: Bundle, camera: str, messenger: Messenger) -> CameraWatch:
         assert bundle.detector is not None
-        options = pipeline_options(self._config)
+        options = pipeline_options(self._config.naming)
         (view,) = (one.view() for one in self._config.cameras if one.name == camera)
         eye = bundle.detector if view.whole else ViewedDetector(bundle.detector, view)
         pipeline = make_tracker(self._config.tracker, eye, bundle.embedder, bundle.means, options)
@@ -298,7 +361,8 @@ class Agent:
             update_every_s=self._config.sightings.update_every_s,
             hold_s=self._config.sightings.hold_s,
         )
-        return _Watch(pipeline, log, messenger, self._models)
+        keep = self._config.commands.enabled and self._config.commands.snapshots
+        return CameraWatch(pipeline, log, messenger, self._models, keep_last=keep)
 
     def _camera(self, source: Source) -> None:
         """Work through one source; whatever goes wrong stays this camera's."""
@@ -315,8 +379,8 @@ class Agent:
         finally:
             self._wake.put(None)
 
-    def _follow(self, source: Source, watch: _Watch) -> None:
-        rate = _Rate()
+    def _follow(self, source: Source, watch: CameraWatch) -> None:
+        rate = FrameRate()
         try:
             for frame in source.frames():
                 assert self._health is not None
@@ -333,7 +397,7 @@ class Agent:
             watch.end()
             self._dropped += source.dropped
 
-    def _count(self, source: Source, busy_s: float, rate: _Rate) -> None:
+    def _count(self, source: Source, busy_s: float, rate: FrameRate) -> None:
         fps = rate.tick()
         with self._lock:
             self._frames += 1
@@ -381,83 +445,22 @@ class Agent:
             stalls=report.stalls,
         )
 
-    def _state(self, bundle: Bundle) -> DeviceState:
+    def _state(self) -> DeviceState:
         with self._lock:
             cameras = {name: self._graded(name, state) for name, state in self._cameras.items()}
         inference = self._inference
         return DeviceState(
             agent=__version__,
-            release=bundle.manifest.id[:12],
-            means_seq=bundle.means.header.seq,
-            backend=bundle.backend if inference is None else inference.backend,
+            release=self._release.bundle,
+            means_seq=self._release.means_seq,
+            backend=self._running.backend if inference is None else inference.backend,
             degraded=(inference is not None and inference.degraded)
             or any(camera.status == "lost" for camera in cameras.values()),
             cameras=cameras,
             clock="synced" if wall_time() is not None else "unsynced",
             temperature=_temperature(),
+            animals=len(frozenset().union(*(w.animals for w in self._watches.values()))),
         )
-
-
-class _Watch:
-    """One camera's pipeline and open sightings; both methods may be called from any thread."""
-
-    def __init__(
-        self, pipeline: FrameTracker, log: SightingLog, messenger: Messenger, models: threading.Lock
-    ) -> None:
-        self._pipeline = pipeline
-        self._log = log
-        self._messenger = messenger
-        self._models = models
-        self._turn = threading.Lock()
-
-    def work(self, frame: Frame) -> tuple[FrameResult, float, int]:
-        """Work through a frame and publish.
-
-        Returns what it gave, the seconds it took, and how many events it was worth.
-        """
-        with self._turn:
-            with self._models:
-                started = time.perf_counter()
-                result = self._pipeline.process(frame)
-                busy_s = time.perf_counter() - started
-            events = self._log.observe(frame, result.tracks, result.ended)
-            self._messenger.publish(events)
-        return result, busy_s, len(events)
-
-    def end(self) -> None:
-        """End all tracks and sightings; frames may come again later."""
-        with self._turn:
-            self._messenger.publish(self._log.close(self._pipeline.finish()))
-
-
-class _Rate:
-    """Frames per second over the last few seconds, rounded so that the state seldom changes."""
-
-    def __init__(self) -> None:
-        self._since_s = time.monotonic()
-        self._frames = 0
-        self._fps: float | None = None
-
-    def tick(self) -> float | None:
-        self._frames += 1
-        elapsed_s = time.monotonic() - self._since_s
-        if elapsed_s >= 5:
-            self._fps = round(self._frames / elapsed_s, 1)
-            self._since_s, self._frames = time.monotonic(), 0
-        return self._fps
-
-
-def pipeline_options(config: AgentConfig) -> PipelineOptions:
-    """Return the pipeline's options as the settings want them."""
-    naming, usual = config.naming, PipelineOptions()
-    evidence: EvidenceOptions = replace(
-        usual.evidence,
-        min_votes=naming.min_votes,
-        min_share=naming.min_share,
-        unknown_after_s=naming.unknown_after_s,
-    )
-    embedding: EmbeddingOptions = replace(usual.embedding, max_crops=naming.max_crops)
-    return replace(usual, evidence=evidence, embedding=embedding)
 
 
 def _temperature() -> float | None:

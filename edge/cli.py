@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
+
+# A device's products are small: a second thread saves little where cores are idle, and waits for
+# long where the models have them. NumPy asks once, when it is loaded.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from edge import __version__
 from edge.commands import bench, config, demo, doctor, identify, run

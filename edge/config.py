@@ -173,6 +173,32 @@ class NamingConfig(_Section, frozen=True):
     max_crops: Annotated[int, _described("crops embedded a frame, at most", ge=1)] = 8
 
 
+class CommandsConfig(_Section, frozen=True):
+    """What the device may be told over MQTT."""
+
+    enabled: Annotated[bool, _described("take commands from whoever may publish them")] = True
+    snapshots: Annotated[bool, _described("let them ask for pictures, which leave the farm")] = (
+        False
+    )
+
+
+class HomeAssistantConfig(_Section, frozen=True):
+    """Entities that appear in Home Assistant by themselves."""
+
+    enabled: Annotated[bool, _described("announce this device to Home Assistant")] = False
+    prefix: Annotated[
+        str,
+        _described(
+            "Home Assistant's discovery prefix",
+            pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$(?!\n)",
+            max_length=100,
+        ),
+    ] = "homeassistant"
+    animals: Annotated[bool, _described("two entities for every animal of the herd as well")] = (
+        False
+    )
+
+
 class AgentConfig(_Section, frozen=True):
     """The whole of agent.yaml."""
 
@@ -194,6 +220,12 @@ class AgentConfig(_Section, frozen=True):
     outbox: Annotated[OutboxConfig, _described("where events wait, on disk")] = OutboxConfig()
     naming: Annotated[NamingConfig, _described("when an animal has a name")] = NamingConfig()
     sightings: Annotated[SightingsConfig, _described("when it is told again")] = SightingsConfig()
+    commands: Annotated[CommandsConfig, _described("what the device may be told over MQTT")] = (
+        CommandsConfig()
+    )
+    home_assistant: Annotated[
+        HomeAssistantConfig, _described("entities that appear there by themselves")
+    ] = HomeAssistantConfig()
 
     def device_id(self) -> str:
         """Return the device's id; by default made from the host's name."""

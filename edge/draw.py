@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
+from edge.errors import EarmarkError
 from edge.identity.types import Track
 from edge.vision.types import Image
 
 _GREY = (150, 150, 150)
 _INK = (15, 15, 15)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_QUALITIES = (85, 70, 55, 40)
+_NARROWEST = 120
 
 _Rectangle = tuple[int, int, int, int]
 
@@ -40,6 +44,38 @@ def annotate(image: Image, tracks: Sequence[Track]) -> Image:
     for track in ordered:
         _write(canvas, label(track), spots[track.id], _colour(track), scale)
     return canvas
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """A JPEG file and its size in pixels."""
+
+    data: bytes
+    width: int
+    height: int
+
+
+def jpeg_still(image: Image, tracks: Sequence[Track], width: int, limit_bytes: int) -> Still:
+    """Return a frame (H, W, 3) RGB with names drawn as a JPEG of at most `limit_bytes`.
+
+    It is `width` pixels wide, or as the frame when that is narrower; quality gives way first, then
+    the width. EarmarkError when nothing legible fits.
+    """
+    while True:
+        scale = min(1.0, width / image.shape[1])
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        small: Image = image
+        if scale < 1:
+            small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        boxed = [replace(track, box=track.box * scale) for track in tracks]
+        picture = cv2.cvtColor(annotate(small, boxed), cv2.COLOR_RGB2BGR)
+        for quality in _QUALITIES:
+            done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+            if done and len(data) <= limit_bytes:
+                return Still(data.tobytes(), *size)
+        width = size[0] // 2
+        if width < _NARROWEST:
+            raise EarmarkError(f"no picture of this frame fits into {limit_bytes} bytes")
 
 
 def label(track: Track) -> str:

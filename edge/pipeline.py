@@ -78,6 +78,27 @@ class PipelineOptions:
     evidence: EvidenceOptions = field(default_factory=EvidenceOptions)
     embedding: EmbeddingOptions = field(default_factory=EmbeddingOptions)
 
+    def scores(self, score_threshold: float) -> tuple[float, float]:
+        """Return from which score a detection is weak and from which strong.
+
+        score_threshold: the detector's own.
+        """
+        strong = self.strong_score
+        if strong is None:
+            strong = min(0.95, _STRONGER * score_threshold)
+        return self.weak_share * strong, strong
+
+
+def sift(
+    found: Detections, strong_score: float, options: PipelineOptions
+) -> tuple[Detections, NDArray[np.bool_]]:
+    """Return weak and strong detections without doubles, and which (N,) are strong.
+
+    found: best first, weak ones included.
+    """
+    left = without_doubles(found, options.double_iou, options.double_covered)
+    return left, left.scores >= strong_score
+
 
 @dataclass(frozen=True, slots=True)
 class FrameResult:
@@ -107,6 +128,9 @@ class FrameTracker(Protocol):
     def replace_means(self, means: ClassMeans) -> None:
         """Take other class means of the same embedder, between two frames."""
 
+    def replace_options(self, options: PipelineOptions) -> None:
+        """Name and embed by other options, between two frames."""
+
 
 class Pipeline:
     """One camera's way from frames to named tracks; models may be shared, one thread at a time."""
@@ -128,15 +152,8 @@ class Pipeline:
     def process(self, frame: Frame) -> FrameResult:
         """Work through the next frame of the camera."""
         options = self._options
-        strong_score = options.strong_score
-        if strong_score is None:
-            strong_score = min(0.95, _STRONGER * self._detector.score_threshold)
-        found = without_doubles(
-            self._detector.detect(frame.image, options.weak_share * strong_score),
-            options.double_iou,
-            options.double_covered,
-        )
-        strong = found.scores >= strong_score
+        weak_score, strong_score = options.scores(self._detector.score_threshold)
+        found, strong = sift(self._detector.detect(frame.image, weak_score), strong_score, options)
         look = Look(
             frame.image, found, strong, self._embedder, options.gates, options.embedding.max_crops
         )
@@ -179,6 +196,14 @@ class Pipeline:
             evidence.relabel(vote_labels(embeddings, self._matcher))
         place_means(held, self._matcher)
         self._name()
+
+    def replace_options(self, options: PipelineOptions) -> None:
+        """Name and embed by other options, between two frames; tracks go on.
+
+        Tracks are followed by the options that they began with: `tracker` is not looked at.
+        """
+        self._options = options
+        self._tracker.replace_evidence_options(options.evidence)
 
     def _checked(self, means: ClassMeans) -> Matcher:
         if means.dimension != self._embedder.dimension:

@@ -56,7 +56,8 @@ class FramesSource(_Strict):
     a part of it) or a CVAT file. images: the folder of both's images, None for each format's own
     place. test_every: instead of `test`, every Nth file of `train` by name, so 5 means the fifth,
     the tenth, …; refused where it puts a session on both sides, unless force_frame_split is set.
-    held_out: of `train`, by whole sessions, to choose the best step on.
+    held_out: of `train`, by whole sessions, to choose the best step on; refused where frames' names
+    give none, unless force_frame_split is set.
     """
 
     train: str = "annotations.json"

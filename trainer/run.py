@@ -181,7 +181,8 @@ def run_recipe(
             load_bundle(models)
             (folder / REPORT_NAME).write_bytes((models / REPORT_NAME).read_bytes())
         elif detection is not None:
-            save_spec(detection.spec, folder / DETECTOR_SPEC_NAME)
+            twins = [folder / DETECTOR_NAME, folder / FLOAT_DETECTOR_NAME]
+            save_spec(detection.spec, folder / DETECTOR_SPEC_NAME, twins)
         write_atomically(folder / METRICS_NAME, encode_metrics(metrics))
         if not keep_data and work.exists():
             shutil.rmtree(work)

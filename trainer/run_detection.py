@@ -9,7 +9,9 @@ from typing import Any
 
 import keras
 import msgspec
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from edge import __version__
 from edge.files import sha256_file
@@ -28,6 +30,7 @@ from trainer.sources import FrameData, digest
 from trainer.stages import Stages, spread
 
 FLOAT_NAME = "detector_float.tflite"
+_FIRST_NAME, _FIRST_FLOAT_NAME = "detector_first.tflite", "detector_first_float.tflite"
 _CALIBRATION_FRAMES = 120
 
 
@@ -35,7 +38,9 @@ _CALIBRATION_FRAMES = 120
 class Detection:
     """The detector's side of a run: int8 model and figures.
 
-    test: the frames asked. found: what the int8 model and its float twin found in them.
+    trained, spec: of the detector that devices get. test: the frames asked. found, twin: what the
+    int8 model and its float twin found in them; without test frames these are the models from
+    before the refit, which has learned from the frames asked.
     """
 
     trained: TrainedDetector
@@ -62,7 +67,7 @@ def run_detection(
     """
     key = _training_key(options, frames)
     with stages("training detector") as report:
-        trained = train_detector(
+        first = trained = train_detector(
             frames.fit,
             frames.held_out,
             options,
@@ -74,7 +79,7 @@ def run_detection(
         with stages("refit on all frames") as report:
             everything = joined_frames([frames.fit, frames.held_out])
             trained = refit(
-                trained, everything, report, state=state, key=f"{key} refit {options.refit_steps}"
+                first, everything, report, state=state, key=f"{key} refit {options.refit_steps}"
             )
     save_weights(trained.model, folder / WEIGHTS_NAME)
     with stages("detector to int8") as report:
@@ -82,21 +87,34 @@ def run_detection(
         calibration = load_frames(
             frames.fit.select(chosen), options.input_size, options.letterbox_colour
         )
-        spec = export_detector(trained, calibration, models / DETECTOR_NAME)
-        float_spec = export_detector(trained, calibration, folder / FLOAT_NAME, quantise=False)
+        final = _export(trained, calibration, models / DETECTOR_NAME, folder / FLOAT_NAME)
+        asked = final
+        # Who is asked: on held-out frames only what has not learned from them.
+        if frames.test is None and first is not trained:
+            asked = _export(first, calibration, folder / _FIRST_NAME, folder / _FIRST_FLOAT_NAME)
         report(1, 1)
     test = frames.test or frames.held_out
     with stages("finding test animals") as report:
-        found = _ask(models / DETECTOR_NAME, spec, test, report)
-        twin = _ask(folder / FLOAT_NAME, float_spec, test, report)
+        found, twin = (_ask(path, spec, test, report) for path, spec in asked)
         metrics = detection_figures(found, test, twin=twin)
+    for name in (_FIRST_NAME, _FIRST_FLOAT_NAME):
+        (folder / name).unlink(missing_ok=True)
     metrics["split"] = "test" if frames.test is not None else "held_out"
     metrics["images_per_s"] = trained.images_per_s
     metrics["weights"] = trained.weights
     metrics["best_step"] = trained.best_step
     metrics["resumed_at"] = trained.resumed_at
     metrics["warnings"] = [*frames.warnings, *_warnings(options)]
-    return Detection(trained, spec, test, found, twin, metrics)
+    return Detection(trained, final[0][1], test, found, twin, metrics)
+
+
+def _export(
+    trained: TrainedDetector, calibration: NDArray[np.uint8], path: Path, float_path: Path
+) -> tuple[tuple[Path, DetectorSpec], tuple[Path, DetectorSpec]]:
+    """Write a detector's int8 form and its float twin; return the place and the spec of each."""
+    spec = export_detector(trained, calibration, path)
+    float_spec = export_detector(trained, calibration, float_path, quantise=False)
+    return (path, spec), (float_path, float_spec)
 
 
 def _warnings(options: DetectorOptions) -> list[str]:

@@ -14,8 +14,10 @@ from edge.errors import DataError, UsageError
 from edge.messaging.topics import check_animals
 from edge.vision.types import Floats
 from trainer.data.annotations import read_coco, read_frames
+from trainer.data.annotations.sessions import without_session as unnamed_frames
+from trainer.data.annotations.split import FRAME_SPLIT_WARNING as UNNAMED_WARNING
 from trainer.data.annotations.split import sessions_in_both, split_every, split_frames
-from trainer.data.crops import CropSet, check_trainable, load_image, read_crops
+from trainer.data.crops import CropSet, check_trainable, load_image, natural, read_crops
 from trainer.data.folders import read_strangers
 from trainer.data.frames import FrameSet, joined_frames
 from trainer.data.herd import HerdOptions, SessionPlan, simulate
@@ -210,18 +212,33 @@ def _frames(source: FramesSource, data: Path, seed: int) -> FrameData:
                 f"{len(both)} sessions of the test frames are trained on ({both[0]}): "
                 "near-duplicate frames make the detector's figures too good"
             )
-    fit, held_out = _split_frames(train, source.held_out, seed)
+    else:
+        warnings.append(
+            "there are no test frames: the detector's figures come from the held-out frames, on "
+            "which its best step and its score threshold were chosen"
+        )
+    if unnamed_frames(train):
+        warnings.append(UNNAMED_WARNING)
+    fit, held_out = _split_frames(train, source.held_out, seed, force=source.force_frame_split)
     return FrameData(fit, held_out, test, tuple(warnings))
 
 
-def _split_frames(frames: FrameSet, fraction: float, seed: int) -> tuple[FrameSet, FrameSet]:
-    """Hold out about `fraction` of the frames by whole sessions; one session is cut at its end."""
+def _split_frames(
+    frames: FrameSet, fraction: float, seed: int, *, force: bool = False
+) -> tuple[FrameSet, FrameSet]:
+    """Hold out about `fraction` of the frames by whole sessions; one session is cut at its end.
+
+    force: also where names give no session (see `split_frames`).
+    """
     if len(set(frames.sessions)) > 1:
-        return split_frames(frames, fraction, seed)
+        return split_frames(frames, fraction, seed, force=force)
     if len(frames) < 2:
         raise DataError(f"{len(frames)} annotated frame cannot be split; annotate some more")
+    # A file may list them in any order.
+    order = sorted(range(len(frames)), key=lambda row: natural(frames.paths[row].as_posix()))
+    count = min(len(frames) - 1, max(1, round(fraction * len(frames))))
     held = np.zeros(len(frames), bool)
-    held[len(frames) - min(len(frames) - 1, max(1, round(fraction * len(frames)))) :] = True
+    held[order[-count:]] = True
     return frames.select(~held), frames.select(held)
 
 

@@ -144,13 +144,15 @@ def _stages(taken: dict[str, float], whole_s: float) -> dict[str, float]:
     return stages
 
 
-def slope_and_base(measurements: Sequence[Measurement]) -> tuple[float, float, float]:
+def slope_and_base(measurements: Sequence[Measurement]) -> tuple[float, float, float] | None:
     """Return the line through cost against animals: ms an animal, ms without any, and R².
 
-    R² is the share of the variance that the line explains.
+    R² is the share of the variance that the line explains. None for a single count of animals.
     """
     counts = np.array([m.animals for m in measurements], np.float64)
     costs = np.array([m.median_ms for m in measurements])
+    if len(set(counts)) < 2:
+        return None
     slope, base = np.polyfit(counts, costs, 1)
     left = float(np.square(costs - (slope * counts + base)).sum())
     spread = float(np.square(costs - costs.mean()).sum())

@@ -48,14 +48,16 @@ def cost_picture(series: Mapping[str, Sequence[Measurement]]) -> Image:
     _text(canvas, "ms a frame: median, bars to the 95th percentile", (_LEFT - 50, 26))
     for number, (name, rows) in enumerate(series.items()):
         colour = _COLOURS[number % len(_COLOURS)]
-        slope, base, fit = slope_and_base(rows)
-        ends = [place(x, max(0.0, slope * x + base)) for x in (0, most_x)]
-        cv2.line(canvas, ends[0], ends[1], colour, 1, cv2.LINE_AA)
+        label = name
+        if (line := slope_and_base(rows)) is not None:
+            slope, base, fit = line
+            ends = [place(x, max(0.0, slope * x + base)) for x in (0, most_x)]
+            cv2.line(canvas, ends[0], ends[1], colour, 1, cv2.LINE_AA)
+            label = f"{name}: {base:.1f} ms + {slope:.2f} ms an animal, R2 {fit:.3f}"
         for one in rows:
             late = min(one.p95_ms, most_y)
             cv2.line(canvas, place(one.animals, one.median_ms), place(one.animals, late), colour, 2)
             cv2.circle(canvas, place(one.animals, one.median_ms), 5, colour, -1, cv2.LINE_AA)
-        label = f"{name}: {base:.1f} ms + {slope:.2f} ms an animal, R2 {fit:.3f}"
         cv2.circle(canvas, (_LEFT + 20, _TOP + 14 + 24 * number), 5, colour, -1, cv2.LINE_AA)
         _text(canvas, label, (_LEFT + 34, _TOP + 19 + 24 * number))
     return canvas

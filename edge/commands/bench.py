@@ -152,7 +152,7 @@ def _report(
     threads = max(by_threads)
     usual, every = by_threads[threads].values()
     main = next(one for one in usual if one.animals == _BUDGET_ANIMALS)
-    slope, base, fit = slope_and_base(every)
+    slope, base, fit = slope_and_base(every) or (None, None, None)
     return {
         "fps": 1000 / main.median_ms,
         "frame_ms_p50": main.median_ms,

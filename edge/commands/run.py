@@ -20,6 +20,9 @@ from edge.vision.types import Frame, Image
 LOG = logging.getLogger("earmark")
 # How many frames' times tell the rate of an annotated video.
 _RATE_FRAMES = 12
+# `EX_TEMPFAIL`: a command asked for a restart; systemd does so whatever `Restart=` is set to, but
+# for `no`, and with `RestartForceExitStatus=75` even then.
+RESTART_EXIT = 75
 
 
 def add_parser(commands: Commands) -> None:
@@ -53,7 +56,7 @@ def _run(options: argparse.Namespace) -> int:
         video = _AnnotatedVideo(Path(config.annotate))
         observers.append(video)
     tell = LOG.warning if config.log.format == "json" else say
-    agent = Agent(config, observers=observers, say=tell)
+    agent = Agent(config, observers=observers, say=tell, reread=lambda: _run_config(options))
 
     def stop(number: int, _: object) -> None:
         agent.stop()
@@ -71,7 +74,7 @@ def _run(options: argparse.Namespace) -> int:
         print(f"annotated video {config.annotate}")
     fps = summary.frames / summary.busy_s if summary.busy_s else 0.0
     print(f"{summary.frames} frames, {fps:.1f} a second; {summary.dropped} dropped")
-    return 0
+    return RESTART_EXIT if summary.restart else 0
 
 
 def _run_config(options: argparse.Namespace) -> AgentConfig:

@@ -16,7 +16,7 @@ from edge.errors import BundleError
 from edge.identity.matching import Matcher
 from edge.identity.means import ClassMeans
 from edge.identity.types import Track
-from edge.pipeline import FrameResult
+from edge.pipeline import FrameResult, PipelineOptions
 from edge.vision.doubles import without_doubles
 from edge.vision.geometry import cut_crop
 from edge.vision.look import CropEmbedder
@@ -94,6 +94,10 @@ class EveryCropTracker(ABC):
         Raises BundleError for means of another dimension; the old ones then stay.
         """
         self._matcher = self._checked(means)
+
+    def replace_options(self, options: PipelineOptions) -> None:
+        """Change nothing: these trackers have options of their own."""
+        return
 
     @abstractmethod
     def _associate(

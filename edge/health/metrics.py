@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge.errors import EarmarkError
+from edge.errors import UsageError
 
 # Upper bounds of a frame's time in seconds: from a small PC to a Raspberry Pi out of breath.
 FRAME_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -58,12 +58,12 @@ class Numbers:
 def render(numbers: Numbers) -> bytes:
     """Return the numbers in Prometheus' text format.
 
-    Raises EarmarkError where `prometheus-client` is not installed.
+    Raises UsageError where `prometheus-client` is not installed.
     """
     try:
         from prometheus_client import CollectorRegistry, generate_latest
     except ImportError as error:
-        raise EarmarkError("metrics need: pip install 'earmark[metrics]'") from error
+        raise UsageError("metrics need: pip install 'earmark[metrics]'") from error
 
     class Collector:
         def collect(self) -> Iterator[Any]:

@@ -43,7 +43,8 @@ def parse_listen(text: str, *, remote: bool) -> tuple[str, int]:
 class HealthServer:
     """Serves the two pages from threads of its own until closed.
 
-    condition, metrics: asked for every request; what `metrics` cannot give is a 501.
+    condition, metrics: asked for every request. UsageError by `metrics`, such as for a library that
+    is not installed, is a 501; another EarmarkError passes, and is a 503.
     """
 
     def __init__(
@@ -69,7 +70,8 @@ class HealthServer:
                     try:
                         self._answer(200, "text/plain; version=0.0.4; charset=utf-8", metrics())
                     except EarmarkError as error:
-                        self._answer(501, "text/plain", f"{error}\n".encode())
+                        code = 501 if isinstance(error, UsageError) else 503
+                        self._answer(code, "text/plain", f"{error}\n".encode())
                 else:
                     self._answer(404, "text/plain", b"/healthz or /metrics\n")
 

@@ -123,7 +123,8 @@ class Watch:
         return self._pulse.condition(degraded=missed, outbox_share=facts.outbox_share)
 
     def metrics(self) -> bytes:
-        """Return all numbers in Prometheus' text format; EarmarkError without its library."""
+        """Return all numbers in Prometheus' text format; UsageError without its library,
+        EarmarkError while the outbox cannot be read."""
         facts = self._facts()
         memory_mb, children_mb = shares_mb()
         with self._lock:

@@ -80,6 +80,7 @@ class Evidence:
         self._asked = 0  # crops in a row after which the votes were for somebody else, or nobody
         self._crowded = False
         self._distances: Floats | None = None
+        self._thresholds: Floats | None = None
         self._standing: dict[int, tuple[float, float]] = {}
         self.mean: Floats | None = None
         self.label = NOBODY
@@ -120,6 +121,12 @@ class Evidence:
         """Note that the latest crop was no evidence: `crowded` or `poor`."""
         self._crowded = refusal == "crowded"
 
+    def replace_options(self, options: EvidenceOptions) -> None:
+        """Judge by other options from the next crop on; what is settled stays settled."""
+        self._options = options
+        self._votes = deque(self._votes, maxlen=options.window)
+        self._recount()
+
     def relabel(self, labels: NDArray[np.int64]) -> None:
         """Let the votes (V,) name others, by other class means; nothing of the past is kept."""
         renamed = [
@@ -137,10 +144,15 @@ class Evidence:
         self._recount()
         self._asked, self._crowded = 0, younger._crowded
         self._distances, self._standing = younger._distances, {}
+        self._thresholds = younger._thresholds
 
-    def place(self, distances: Floats) -> None:
-        """Take the cosine distances (A,) of the mean embedding to every animal."""
+    def place(self, distances: Floats, thresholds: Floats | None = None) -> None:
+        """Take the cosine distances (A,) of the mean embedding to every animal.
+
+        thresholds: (A,), beyond which it is not this animal; None where nobody is too far.
+        """
         self._distances, self._standing = distances.copy(), {}
+        self._thresholds = thresholds
 
     def counts(self) -> dict[int, int]:
         """Return votes by label; NOBODY stands for unknown and unsure together."""
@@ -166,10 +178,10 @@ class Evidence:
         known = self._standing.get(label) if not elsewhere else None
         if known is None:
             own = int(np.argmin(self._distances)) if label == NOBODY else label
-            others = np.delete(self._distances, [own, *elsewhere])
-            next_one = float(others.min()) if len(others) else float("inf")
+            others = self._distances.copy()
+            others[[own, *elsewhere]] = np.inf
             distance = float(self._distances[own])
-            known = (distance, next_one - distance)
+            known = (distance, float(others.min()) - distance)
             if not elsewhere:
                 self._standing[label] = known
         return known
@@ -179,10 +191,12 @@ class Evidence:
 
         seen: the animal is in view; a track that is missing its own claims only half as much.
         elsewhere: animals that other tracks are named: this is none of them, whatever its votes
-        for them, so those are struck.
+        for them, so those are struck. What is left must still resemble the animal: a fair share of
+        all votes, and a mean embedding within its threshold. Else it would get the name of whoever
+        a few crops were taken for.
         """
         label = self._verdict(elsewhere) if elsewhere else self.label
-        if label == NOBODY or label in elsewhere:
+        if label == NOBODY or label in elsewhere or (elsewhere and not self._resembles(label)):
             return {}
         distance, margin = self.standing(label, elsewhere)
         holds = self.name == label
@@ -194,6 +208,12 @@ class Evidence:
         share = self._counts[label] / (len(self._votes) + self._options.doubted_votes)
         worth = max(_LEAST_WORTH, share + near + held)
         return {label: worth if seen else worth / 2}
+
+    def _resembles(self, label: int) -> bool:
+        fair_share = 2 * self.share(label) >= self._options.min_share
+        if self._distances is None or self._thresholds is None:
+            return fair_share
+        return fair_share and bool(self._distances[label] <= self._thresholds[label])
 
     def reason(self) -> Reason:
         """Return why the track has no name."""
@@ -239,4 +259,4 @@ def place_means(evidences: list[Evidence], matcher: Matcher) -> None:
     if held:
         distances = matcher.distances(np.stack([mean for _, mean in held]))
         for (evidence, _), row in zip(held, distances, strict=True):
-            evidence.place(row)
+            evidence.place(row, matcher.means.threshold)

@@ -47,6 +47,7 @@ class Matcher:
         sizes = np.bincount(means.owner[herd], minlength=len(means.animals))
         places = np.argsort(-sizes, kind="stable")
         self._column = np.argsort(places, kind="stable")  # where each animal's distance comes out
+        self._in_order = bool((places == np.arange(len(places))).all())
         by_owner = herd[np.argsort(means.owner[herd], kind="stable")]
         starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
         layer = np.arange(len(by_owner)) - starts
@@ -69,7 +70,7 @@ class Matcher:
             part = best[:, :width]
             np.maximum(part, cosines[:, start : start + width], out=part)
             start += width
-        return np.asarray(1 - best[:, self._column], np.float32)
+        return np.asarray(1 - (best if self._in_order else best[:, self._column]), np.float32)
 
     def label(self, embeddings: Floats) -> Answers:
         """Match unit embeddings (N, D), each on its own."""
@@ -84,10 +85,9 @@ class Matcher:
             return Answers(np.full(count, NOBODY, np.int64), far, far, np.ones(count, bool))
         named = np.argmin(distances, axis=1)
         nearest = distances[rows, named]
-        if animals > 1:
-            second = np.partition(distances, 1, axis=1)[:, 1]
-        else:
-            second = np.full(count, np.inf, np.float32)
+        others = distances.copy()
+        others[rows, named] = np.inf
+        second = others.min(axis=1)
         # Written as "not within", so that a distance that is no number is refused as well.
         unknown = ~(nearest <= self.means.threshold[named])
         if self._outliers.shape[1] and count:

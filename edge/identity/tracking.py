@@ -15,7 +15,9 @@ whose appearance matters before the next step needs it:
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +36,7 @@ from edge.vision.geometry import iou_matrix
 from edge.vision.types import Detections, Floats
 
 _Rows = NDArray[np.int64]
+_INTERVALS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,9 @@ class TrackerOptions:
     confirm_hits: detections after which a track is reported. tentative_misses: frames without a
     detection that a younger one survives. coast_s, coast_misses: beyond both a track is lost: its
     place is no longer trusted. gap_s: beyond it a track is lost, however few frames there were.
-    lost_s: a track ends so long after its last detection.
+    lost_s: a track ends so long after its last detection. Both are never less than `gap_frames` and
+    `lost_frames` of the usual time between frames: a camera or board that is slow is no reason to
+    forget everybody.
     gate, least_iou: a detection beyond this squared Mahalanobis distance (4 degrees of freedom)
     that overlaps less than this is another animal's; a weak one must overlap in any case.
     limit: cost at which a detection rather starts a track of its own.
@@ -63,6 +68,8 @@ class TrackerOptions:
     coast_misses: int = 2
     gap_s: float = 2.0
     lost_s: float = 3.0
+    gap_frames: float = 3.0
+    lost_frames: float = 4.5
     gate: float = 16.0
     limit: float = 0.85
     least_iou: float = 0.3
@@ -116,17 +123,30 @@ class Tracker:
         self._evidence = evidence
         self._filters = BoxFilters(options.motion)
         self._now_s: float | None = None
+        # The median of a few, so that one that was long says nothing of those to come.
+        self._intervals: deque[float] = deque(maxlen=_INTERVALS)
+        self._usual_s = 0.0
         self._next_id = 1
         self._owner: _Rows = np.zeros(0, np.int64)  # row of the track each detection belongs to
         self._lost = np.zeros(0, bool)
         self._ended: list[TrackState] = []
         self.tracks: list[TrackState] = []
 
+    def replace_evidence_options(self, options: EvidenceOptions) -> None:
+        """Name tracks by other options, those that are followed already included."""
+        self._evidence = options
+        for track in self.tracks:
+            track.evidence.replace_options(options)
+
     def begin(self, now_s: float) -> None:
         """Predict all tracks to `now_s` seconds; time that runs backwards counts as standing."""
         before = now_s if self._now_s is None else self._now_s
         self._now_s = max(now_s, before)
-        over = [self._now_s - track.last_seen_s > self._options.lost_s for track in self.tracks]
+        self._intervals.append(self._now_s - before)
+        if len(self._intervals) == _INTERVALS:
+            self._usual_s = median(self._intervals)
+        lost_s = max(self._options.lost_s, self._options.lost_frames * self._usual_s)
+        over = [self._now_s - track.last_seen_s > lost_s for track in self.tracks]
         self._ended = [t for t, gone in zip(self.tracks, over, strict=True) if gone and t.confirmed]
         self._keep(~np.array(over, bool))
         unseen = np.array([track.misses > 0 for track in self.tracks], bool)
@@ -245,7 +265,8 @@ class Tracker:
         """End everything and return the confirmed tracks; ids go on counting."""
         ended = [track for track in self.tracks if track.confirmed]
         self._keep(np.zeros(len(self.tracks), bool))
-        self._now_s = None
+        self._now_s, self._usual_s = None, 0.0
+        self._intervals.clear()
         return ended
 
     def _position(self, rows: _Rows, boxes: Floats) -> tuple[Floats, NDArray[np.bool_]]:
@@ -311,7 +332,9 @@ class Tracker:
     def _is_lost(self, track: TrackState) -> bool:
         gone_s = self._now() - track.last_seen_s
         coasted = track.misses >= self._options.coast_misses and gone_s > self._options.coast_s
-        return coasted or gone_s > self._options.gap_s
+        return coasted or gone_s > max(
+            self._options.gap_s, self._options.gap_frames * self._usual_s
+        )
 
     def _same_animal(self, old: TrackState, young: TrackState) -> bool:
         if young.first_seen_s <= old.last_seen_s:

@@ -18,8 +18,15 @@ from edge.messaging.connection import (
     Will,
     open_connection,
 )
-from edge.messaging.delivery import Delivery, Mailbox, availability, new_alarm
-from edge.messaging.events import DeviceState, Ingested, Sighting, decode
+from edge.messaging.delivery import (
+    Answer,
+    Delivery,
+    Mailbox,
+    Notice,
+    availability,
+    new_alarm,
+)
+from edge.messaging.events import DeviceState, Ingested, Reply, Sighting, decode
 from edge.messaging.flow import Acknowledgement, Flow
 from edge.messaging.intake import Intake
 from edge.messaging.outbox import Outbox
@@ -147,6 +154,26 @@ class Messenger:
             alarm = new_alarm(self._topics.device, self._boot, kind, text, self._mailbox.state)
             self._mailbox.alarms.append(alarm)
         self._waker.wake()
+
+    def reply(self, reply: Reply, correlation: bytes | None = None) -> None:
+        """Answer a command at once, or when the connection is back; the last 16 are kept.
+
+        correlation: what the command asked to be sent back (MQTT 5).
+        """
+        with self._mailbox.lock:
+            self._mailbox.answers.append(Answer(reply, correlation))
+        self._waker.wake()
+
+    def set_notice(self, topic: str, payload: bytes) -> Notice:
+        """Publish a retained message now and at every later connection; empty removes it.
+
+        The returned notice tells whether a broker has taken it.
+        """
+        notice = Notice(payload)
+        with self._mailbox.lock:
+            self._mailbox.notices[topic] = notice
+        self._waker.wake()
+        return notice
 
     def set_state(self, state: DeviceState) -> None:
         """Tell how the device is: retained, sent on change, at most every 15 s."""

@@ -57,6 +57,7 @@ class Message:
 
     expires_s: how long it may still wait; None without an expiry, and always on MQTT 3.1.1.
     response_topic, correlation: where an answer is wanted and what it must carry back (MQTT 5).
+    protocol: what it came by, MQTT_5 or MQTT_311.
     """
 
     topic: str
@@ -65,6 +66,31 @@ class Message:
     expires_s: int | None = None
     response_topic: str | None = None
     correlation: bytes | None = None
+    protocol: int = MQTT_5
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What MQTT 5 says of a publish beside topic and payload; left out on MQTT 3.1.1.
+
+    expires_s: after how long without a receiver the broker drops it. response_topic, correlation:
+    where an answer is wanted and what it must carry back.
+    """
+
+    expires_s: int | None = None
+    response_topic: str | None = None
+    correlation: bytes | None = None
+
+    def properties(self) -> Properties:
+        """Return them as paho takes them."""
+        properties = _properties(PacketTypes.PUBLISH)
+        if self.expires_s is not None:
+            properties.MessageExpiryInterval = self.expires_s
+        if self.response_topic is not None:
+            properties.ResponseTopic = self.response_topic
+        if self.correlation is not None:
+            properties.CorrelationData = self.correlation
+        return properties
 
 
 OnMessage = Callable[[Message], None]
@@ -123,7 +149,7 @@ class Connection:
         self._refused: BrokerError | None = None
         self._connected = False
         self._tickets = 0
-        self._waiting: deque[tuple[int, str, bytes, bool]] = deque()
+        self._waiting: deque[tuple[int, str, bytes, bool, Terms | None]] = deque()
         self._in_flight: dict[int, int] = {}
         self._acks: list[Ack] = []
         self._subscribed: dict[int, list[ReasonCode]] = {}
@@ -141,18 +167,23 @@ class Connection:
         size = len(topic.encode()) + len(payload) + _PACKET_OVERHEAD_BYTES
         return self.packet_limit is None or size <= self.packet_limit
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
+    def publish(
+        self, topic: str, payload: bytes, *, retain: bool, terms: Terms | None = None
+    ) -> int:
         """Send with QoS 1, when the window has room; return the ticket that its Ack will carry."""
         self._tickets += 1
-        self._waiting.append((self._tickets, topic, payload, retain and self._retain))
+        self._waiting.append((self._tickets, topic, payload, retain and self._retain, terms))
         self._send_waiting()
         return self._tickets
 
     def _send_waiting(self) -> None:
         # paho's own limit cannot be set once the broker has named its Receive Maximum.
         while self._waiting and len(self._in_flight) < self.window:
-            ticket, topic, payload, retain = self._waiting.popleft()
-            mid = self._client.publish(topic, payload, qos=1, retain=retain).mid
+            ticket, topic, payload, retain, terms = self._waiting.popleft()
+            properties = terms.properties() if terms and self.protocol == MQTT_5 else None
+            mid = self._client.publish(
+                topic, payload, qos=1, retain=retain, properties=properties
+            ).mid
             self._in_flight[mid] = ticket
 
     def subscribe(self, topic_filter: str) -> None:
@@ -388,6 +419,7 @@ class Connection:
                     expires_s=getattr(asked, "MessageExpiryInterval", None),
                     response_topic=getattr(asked, "ResponseTopic", None),
                     correlation=getattr(asked, "CorrelationData", None),
+                    protocol=self.protocol,
                 )
             )
 

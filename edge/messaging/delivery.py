@@ -13,7 +13,7 @@ from typing import Literal, cast
 import msgspec
 
 from edge.messaging.animals import AnimalBoard
-from edge.messaging.connection import Ack, Connection
+from edge.messaging.connection import Ack, Connection, Terms
 from edge.messaging.events import (
     SCHEMA,
     Alarm,
@@ -22,6 +22,7 @@ from edge.messaging.events import (
     Gap,
     OutboxState,
     PayloadError,
+    Reply,
     Sighting,
     StateReport,
     decode,
@@ -36,21 +37,44 @@ from edge.messaging.topics import Topics
 STATE_INTERVAL_S = 15.0
 _ALARMS = 100
 _GAP_AGAIN_S = 60.0
+_ANSWERS = 16
 
 Status = Literal["online", "offline", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply to a command, and what it must carry back to whoever asked."""
+
+    reply: Reply
+    correlation: bytes | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Notice:
+    """A retained message that belongs to the device as it is now; sent at every connection.
+
+    An empty payload removes it. taken: whether a broker has acknowledged it.
+    """
+
+    payload: bytes
+    taken: bool = False
 
 
 @dataclass(slots=True)
 class Mailbox:
     """What other threads leave for the network thread; it outlives connections.
 
-    animals: payload by topic that is not yet sent. board: network thread only.
+    animals: payload by topic that is not yet sent. board: network thread only. answers: the oldest
+    gives way when nobody takes them. notices: by topic.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     state: DeviceState | None = None
     alarms: deque[Alarm] = field(default_factory=lambda: deque(maxlen=_ALARMS))
     animals: dict[str, bytes] = field(default_factory=dict)
+    answers: deque[Answer] = field(default_factory=lambda: deque(maxlen=_ANSWERS))
+    notices: dict[str, Notice] = field(default_factory=dict)
     board: AnimalBoard = field(default_factory=AnimalBoard)
 
 
@@ -63,6 +87,8 @@ class _Sent:
     event: Outgoing | None = None
     alarm: Alarm | None = None
     animal: bool = False
+    answer: Answer | None = None
+    notice: Notice | None = None
 
 
 class Delivery:
@@ -95,6 +121,7 @@ class Delivery:
         self._complained: set[str] = set()
         self._state_sent: bytes | None = None
         self._state_s = -STATE_INTERVAL_S
+        self._noticed: dict[str, Notice] = {}
         flow.connected()
         self._say("online")
 
@@ -102,11 +129,19 @@ class Delivery:
     def drained(self) -> bool:
         """Whether everything that was left with us has been sent and answered."""
         mailbox = self._mailbox
-        return self._flow.drained and not (self._sent or mailbox.alarms or mailbox.animals)
+        return self._flow.drained and not (
+            self._sent
+            or mailbox.alarms
+            or mailbox.animals
+            or mailbox.answers
+            or self._new_notices()
+        )
 
     def step(self, waker: Waker) -> None:
         """Send what can be sent, then wait for answers or work, a second at most."""
         waker.clear()
+        self._send_answers()
+        self._send_notices()
         self._send_alarms()
         self._send_events()
         self._send_animals()
@@ -141,11 +176,13 @@ class Delivery:
                     self._mailbox.animals.setdefault(sent.topic, sent.payload)
                 elif sent.alarm is not None and sent.alarm.gap is None:
                     self._mailbox.alarms.appendleft(sent.alarm)
+                elif sent.answer is not None:
+                    self._mailbox.answers.appendleft(sent.answer)
         self._sent.clear()
 
     # -- sending -----------------------------------------------------------------------------------
 
-    def _publish(self, sent: _Sent, *, retain: bool = False) -> None:
+    def _publish(self, sent: _Sent, *, retain: bool = False, terms: Terms | None = None) -> None:
         if not self._connection.fits(sent.topic, sent.payload):
             self._complain(
                 sent.topic,
@@ -153,7 +190,7 @@ class Delivery:
                 f"{self._connection.packet_limit}; left out",
             )
             return
-        ticket = self._connection.publish(sent.topic, sent.payload, retain=retain)
+        ticket = self._connection.publish(sent.topic, sent.payload, retain=retain, terms=terms)
         self._sent[ticket] = sent
 
     def _say(self, status: Status) -> None:
@@ -193,6 +230,45 @@ class Delivery:
             chosen = {topic: waiting.pop(topic) for topic in list(waiting)[: self._free()]}
         for topic, payload in chosen.items():
             self._publish(_Sent(topic, payload, animal=True), retain=True)
+
+    def _send_answers(self) -> None:
+        with self._mailbox.lock:
+            answers = list(self._mailbox.answers)
+            self._mailbox.answers.clear()
+        for answer in answers:
+            payload = encode(answer.reply)
+            if not self._connection.fits(self._topics.reply, payload):
+                why = (
+                    f"the result is larger than the broker's {self._connection.packet_limit} bytes"
+                )
+                payload = encode(
+                    msgspec.structs.replace(
+                        answer.reply, ok=False, error="failed", text=why, result={}
+                    )
+                )
+            self._publish(
+                _Sent(self._topics.reply, payload, answer=answer),
+                terms=Terms(correlation=answer.correlation),
+            )
+
+    def _new_notices(self) -> list[tuple[str, Notice]]:
+        with self._mailbox.lock:
+            return [
+                (topic, notice)
+                for topic, notice in self._mailbox.notices.items()
+                if self._noticed.get(topic) is not notice
+            ]
+
+    def _send_notices(self) -> None:
+        for topic, notice in self._new_notices():
+            self._noticed[topic] = notice
+            if self._connection.fits(topic, notice.payload):
+                self._publish(_Sent(topic, notice.payload, notice=notice), retain=True)
+            else:
+                self._on_problem(
+                    f"{topic}: {len(notice.payload)} bytes are more than the broker takes "
+                    f"({self._connection.packet_limit}); left out"
+                )
 
     def _send_alarms(self) -> None:
         self._send_gap()
@@ -261,6 +337,8 @@ class Delivery:
                 self._flow.taken(event)
             elif gap is not None:
                 self._flow.gap_told(gap)
+            elif sent.notice is not None:
+                sent.notice.taken = True
         elif event is not None and ack.failure in NEVER:
             self._flow.set_aside(event.row, event.stream, ack.reason)
         else:

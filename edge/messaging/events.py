@@ -38,6 +38,26 @@ Box = tuple[Fraction, Fraction, Fraction, Fraction]
 SchemaVersion = Annotated[int, msgspec.Meta(ge=SCHEMA, le=SCHEMA)]
 Clock = Literal["synced", "unsynced"]
 Reason = Literal["unknown", "unsure", "crowded"]
+CommandWord = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z_]{0,31}$(?!\n)")]
+ArgumentText = Annotated[str, msgspec.Meta(max_length=200)]
+Arguments = Annotated[
+    dict[CommandWord, bool | int | float | ArgumentText], msgspec.Meta(max_length=8)
+]
+ReplyError = Literal[
+    "no-expiry",
+    "expired",
+    "clock-unsynced",
+    "unknown-command",
+    "bad-arguments",
+    "not-allowed",
+    "busy",
+    "unsupported",
+    "needs-restart",
+    "failed",
+]
+ResultKey = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z_]{0,31}$(?!\n)")]
+ResultText = Annotated[str, msgspec.Meta(max_length=200_000)]
+ResultValue = bool | int | float | ResultText | list[Text] | None
 
 
 class PayloadError(EarmarkError):
@@ -145,7 +165,10 @@ class OutboxState(_Payload, frozen=True, kw_only=True):
 
 
 class DeviceState(_Payload, frozen=True, kw_only=True):
-    """What the agent knows about itself. temperature: of the processor, degrees Celsius."""
+    """What the agent knows about itself. temperature: of the processor, degrees Celsius.
+
+    animals: how many animals of the herd are in view of its cameras now, by name.
+    """
 
     agent: Token
     release: Token
@@ -155,6 +178,7 @@ class DeviceState(_Payload, frozen=True, kw_only=True):
     cameras: dict[Id, CameraState]
     clock: Clock
     temperature: float | None = None
+    animals: Whole = 0
 
 
 class StateReport(DeviceState, frozen=True, kw_only=True):
@@ -197,13 +221,51 @@ class Ingested(_Payload, frozen=True, kw_only=True):
     seq: Whole
 
 
+class Command(_Payload, frozen=True, kw_only=True):
+    """The payload of `down/command`: what a device shall do, once, before `not_after`.
+
+    id: the caller's own, the same again when the command is sent again; the reply carries it.
+    args: what the command of that name takes (docs/commands.md).
+    """
+
+    schema: SchemaVersion
+    id: Token
+    name: CommandWord
+    args: Arguments
+    not_after: Timestamp
+
+
+class Reply(_Payload, frozen=True, kw_only=True):
+    """The answer to a command, of the same id. error: why it was not done; null when `ok`.
+
+    text: for people. result: for machines, by command (docs/commands.md).
+    """
+
+    schema: SchemaVersion
+    device: Id
+    boot: Token
+    id: Token
+    ok: bool
+    error: ReplyError | None = None
+    text: Text = ""
+    result: dict[ResultKey, ResultValue] = {}
+
+    def __post_init__(self) -> None:
+        if self.ok == (self.error is not None):
+            raise ValueError("a reply is ok, or has an error")
+
+
+# What a device publishes, by the leaf below `up/`.
 PAYLOADS: dict[str, type[_Payload]] = {
     "availability": Availability,
     "sighting": Sighting,
     "animal": LastSeen,
     "state": StateReport,
     "alarm": Alarm,
+    "reply": Reply,
 }
+# What a device is told, by the leaf below `down/`.
+INSTRUCTIONS: dict[str, type[_Payload]] = {"command": Command, "ingest": Ingested}
 
 P = TypeVar("P", bound=_Payload)
 

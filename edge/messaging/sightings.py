@@ -92,6 +92,24 @@ class SightingLog:
         self._release = release
         self._means_seq = means_seq
 
+    def set_timing(self, *, update_every_s: float, hold_s: float) -> None:
+        """Take other intervals from now on."""
+        self._update_every_s = update_every_s
+        self._hold_s = hold_s
+
+    @property
+    def animals(self) -> frozenset[str]:
+        """Who is in view by name, as last given out."""
+        return frozenset(entry.animal for entry in self._open.values() if entry.animal is not None)
+
+    def retell(self) -> list[Sighting]:
+        """Return an update of every open sighting at once, as its track stood in the last frame."""
+        return [
+            self._tell("update", self._open[number], track)
+            for number, track in self._last_state.items()
+            if self._open[number].spoken
+        ]
+
     def observe(
         self, frame: Frame, tracks: Sequence[Track], ended: Sequence[Track]
     ) -> list[Sighting]:

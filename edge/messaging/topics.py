@@ -15,7 +15,7 @@ ID_PATTERN = r"^[a-z0-9][a-z0-9-]{1,47}$(?!\n)"
 # What a track's votes and reasons are called when nobody is named.
 RESERVED_ANIMALS = frozenset({"unknown", "unsure", "crowded"})
 # Leaves below `up/` with one payload each; `animal` has an id behind it.
-KINDS = ("availability", "sighting", "animal", "state", "alarm")
+KINDS = ("availability", "sighting", "animal", "state", "alarm", "reply")
 
 _ID = re.compile(ID_PATTERN)
 
@@ -96,7 +96,7 @@ class Topics:
         return f"{ROOT}/{self.device}/#"
 
     def animal(self, animal: str) -> str:
-        """Retained: where `animal` was last seen (UsageError when its id is not allowed)."""
+        """Retained: where `animal` was last seen. UsageError when its id is not allowed."""
         return self._up(f"animal/{check_id('animal', animal)}")
 
     def _up(self, leaf: str) -> str:

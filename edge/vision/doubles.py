@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from edge.vision.geometry import box_areas, intersection_matrix, iou_matrix
@@ -17,14 +19,19 @@ def without_doubles(found: Detections, most_iou: float, most_covered: float) -> 
     """
     if len(found) < 2:
         return found
-    smaller = np.minimum(box_areas(found.boxes)[:, None], box_areas(found.boxes)[None])
-    covered = intersection_matrix(found.boxes, found.boxes) / np.maximum(smaller, 1e-6)
-    clash = (iou_matrix(found.boxes, found.boxes) > most_iou) | (covered > most_covered)
+    areas, shared = box_areas(found.boxes), intersection_matrix(found.boxes, found.boxes)
+    smaller = np.minimum(areas[:, None], areas[None])
+    union = areas[:, None] + areas[None] - shared
+    clash = (shared > most_iou * union) | (shared > most_covered * np.maximum(smaller, 1e-6))
     kept: list[int] = []
     for row in range(len(found)):
         if not clash[row, kept].any():
             kept.append(row)
-    return Detections(found.boxes[kept], found.scores[kept], found.classes[kept])
+    if len(kept) == len(found):
+        return found
+    return replace(
+        found, boxes=found.boxes[kept], scores=found.scores[kept], classes=found.classes[kept]
+    )
 
 
 def soften(found: Detections, sigma: float) -> Detections:
@@ -45,4 +52,9 @@ def soften(found: Detections, sigma: float) -> Detections:
         order.append(best)
         scores[left] *= np.exp(-(overlaps[best, left] ** 2) / sigma)
     rows = np.array(order, np.int64)
-    return Detections(found.boxes[rows], scores[rows].astype(np.float32), found.classes[rows])
+    return replace(
+        found,
+        boxes=found.boxes[rows],
+        scores=scores[rows].astype(np.float32),
+        classes=found.classes[rows],
+    )

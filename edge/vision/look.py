@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.vision.geometry import Colour, cut_crop
-from edge.vision.quality import CropGates, assess, covered_fractions
-from edge.vision.types import CropQuality, Detections, Floats, Image
+from edge.vision.quality import CropGates, covered_fractions, sharpness
+from edge.vision.types import Detections, Floats, Image
 
 
 class CropEmbedder(Protocol):
@@ -64,9 +64,13 @@ class Look:
         # Weak boxes are mostly no animals; they neither cover others nor speak for one.
         self._covered = np.zeros(count, np.float32)
         self._covered[strong] = covered_fractions(found.boxes[strong])
+        height, width = image.shape[:2]
+        bounds = found.bounds or (0, 0, width, height)
         self.refusals: list[str | None] = [
-            self._gates.refusal(self._quality(row)) if strong[row] else "poor"
-            for row in range(count)
+            refusal if good else "poor"
+            for refusal, good in zip(
+                gates.refusals(found.boxes, self._covered, bounds), strong, strict=True
+            )
         ]
 
     def embed(self, rows: Sequence[int] | NDArray[np.int64], most: int | None = None) -> None:
@@ -82,17 +86,12 @@ class Look:
             crop = cut_crop(
                 self._image, self._boxes[row], self._embedder.size, self._embedder.letterbox_colour
             )
-            quality = self._quality(row, crop)
-            self.cut[row], self.sharpness[row] = True, quality.sharpness
-            self.refusals[row] = self._gates.refusal(quality)
-            if self.refusals[row] is None:
+            self.cut[row], self.sharpness[row] = True, sharpness(crop)
+            if self.sharpness[row] < self._gates.min_sharpness:
+                self.refusals[row] = "poor"
+            else:
                 crops.append(crop)
                 good.append(row)
         if good:
             self.embeddings[good] = self._embedder.embed(np.stack(crops))
             self.embedded[good] = True
-
-    def _quality(self, row: int, crop: Image | None = None) -> CropQuality:
-        height, width = self._image.shape[:2]
-        covered = float(self._covered[row])
-        return assess(crop, self._boxes[row], covered, width, height, self._gates.edge_px)

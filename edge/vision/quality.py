@@ -34,6 +34,23 @@ class CropGates:
             return "poor"
         return "poor" if quality.sharpness < self.min_sharpness else None
 
+    def refusals(
+        self, boxes: Floats, covered: Floats, bounds: tuple[int, int, int, int]
+    ) -> list[str | None]:
+        """Return why the crop of each box (N, 4) can be no evidence, however sharp it may be.
+
+        covered: (N,), see `covered_fractions`. bounds: x1 y1 x2 y2 of the part of the frame that
+        was looked at: what reaches its edge may go on beyond it.
+        """
+        first, last = np.array(bounds, np.float32).reshape(2, 2)
+        low, high = first + np.float32(self.edge_px), last - np.float32(self.edge_px)
+        clipped = (boxes[:, :2] <= low).any(axis=1) | (boxes[:, 2:] >= high).any(axis=1)
+        small = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf) < self.min_side_px
+        return [
+            "crowded" if hidden else "poor" if poor else None
+            for hidden, poor in zip(covered > self.max_covered, clipped | small, strict=True)
+        ]
+
 
 def covered_fractions(boxes: Floats) -> Floats:
     """Return, for boxes (N, 4), the fraction (N,) of each that its most covering neighbour hides.
@@ -51,7 +68,8 @@ def covered_fractions(boxes: Floats) -> Floats:
 def sharpness(crop: Image) -> float:
     """Return the Laplacian variance of a crop (S, S, 3) that already has its fixed size."""
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
-    return float(cv2.Laplacian(grey, cv2.CV_32F).var())
+    _, deviation = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_32F))
+    return float(deviation[0, 0] ** 2)
 
 
 def assess(

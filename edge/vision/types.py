@@ -37,11 +37,13 @@ class Detections:
     boxes: float32 (N, 4), x1 y1 x2 y2 in pixels of the frame.
     scores: float32 (N,), 0..1.
     classes: int32 (N,), index into the detector's class names.
+    bounds: x1 y1 x2 y2 of the part of the frame that was looked at, pixels; None for all of it.
     """
 
     boxes: Floats
     scores: Floats
     classes: NDArray[np.int32]
+    bounds: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.boxes)

@@ -79,11 +79,12 @@ class ViewedDetector:
             part[hidden[y1:y2, x1:x2]] = self._colour
         found = self._detector.detect(np.ascontiguousarray(part), score_threshold)
         boxes = found.boxes + np.array([x1, y1, x1, y1], np.float32)
+        bounds = (x1, y1, x2, y2)
         if hidden is None or not len(boxes):
-            return Detections(boxes, found.scores, found.classes)
+            return Detections(boxes, found.scores, found.classes, bounds)
         centres = ((boxes[:, :2] + boxes[:, 2:]) / 2).astype(int)
         seen = ~hidden[np.clip(centres[:, 1], 0, height - 1), np.clip(centres[:, 0], 0, width - 1)]
-        return Detections(boxes[seen], found.scores[seen], found.classes[seen])
+        return Detections(boxes[seen], found.scores[seen], found.classes[seen], bounds)
 
     def _shape(self, height: int, width: int) -> NDArray[np.bool_] | None:
         """Return which pixels (H, W) are masked, None for none of them."""

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.cli import main, read_password
+from deploy.cli import main
+from deploy.connecting import read_password
 from edge.console import run_command
 from edge.errors import UsageError
 from edge.messaging.local_broker import free_port

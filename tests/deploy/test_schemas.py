@@ -4,21 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from deploy.schemas import schema_bytes, schemas, write_schemas
+from deploy.schemas import documents, schema_bytes, schemas, write_schemas
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "schemas"
 
 
 def test_there_is_a_schema_for_every_payload_and_the_manifest():
-    names = {"availability", "sighting", "animal", "state", "alarm", "manifest"}
+    up = {"availability", "sighting", "animal", "state", "alarm", "reply"}
+    names = {*up, "command", "ingest", "manifest"}
     assert set(schemas()) == names
-    assert {path.name for path in COMMITTED.iterdir()} == {f"{n}.schema.json" for n in names}
+    files = {*(f"{name}.schema.json" for name in names), "asyncapi.json"}
+    assert {path.name for path in COMMITTED.iterdir()} == files
 
 
-@pytest.mark.parametrize("name", schemas())
-def test_the_committed_schema_is_current(name: str):
-    path = COMMITTED / f"{name}.schema.json"
-    assert path.read_bytes() == schema_bytes(schemas()[name]), (
+@pytest.mark.parametrize("name", documents())
+def test_the_committed_document_is_current(name: str):
+    assert (COMMITTED / name).read_bytes() == schema_bytes(documents()[name]), (
         "run: earmark-deploy schemas --out docs/schemas"
     )
 

@@ -18,6 +18,7 @@ import pytest
 
 import edge.agent
 from edge.agent import Agent, RunSummary
+from edge.camera_watch import pipeline_options
 from edge.capture.source import SourceOptions
 from edge.capture.video import VideoFile
 from edge.config import AgentConfig, BrokerConfig, CameraConfig, NamingConfig
@@ -402,7 +403,7 @@ def test_a_missing_file_is_told_before_models_are_loaded(tmp_path: Path) -> None
 def test_the_settings_reach_the_pipeline() -> None:
     naming = NamingConfig(min_votes=7, min_share=0.9, unknown_after_s=2.5, max_crops=3)
     config = AgentConfig(bundle="b", cameras=[CameraConfig(name="pen", source="x")], naming=naming)
-    options = edge.agent.pipeline_options(config)
+    options = pipeline_options(config.naming)
     evidence = options.evidence
     assert (evidence.min_votes, evidence.min_share, evidence.unknown_after_s) == (7, 0.9, 2.5)
     assert options.embedding.max_crops == 3

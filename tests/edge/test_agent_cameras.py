@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 import edge.agent
-from edge.agent import Agent, Observer, RunSummary, pipeline_options
+import edge.correspondence
+from edge.agent import Agent, Observer, RunSummary
+from edge.camera_watch import pipeline_options
 from edge.capture import Link, open_source
 from edge.capture.source import StatusListener
 from edge.config import AgentConfig, CameraConfig, NamingConfig, SightingsConfig
@@ -33,7 +35,9 @@ class FakeMessenger:
     refusal: Exception | None = None
     undelivered = 0
 
-    def __init__(self, broker: Any, device: str, boot: str, outbox: Any, say: Any) -> None:
+    def __init__(
+        self, broker: Any, device: str, boot: str, outbox: Any, say: Any, *, handlers: Any
+    ) -> None:
         self.device, self.boot = device, boot
         self.events: list[Sighting] = []
         self.alarms: list[tuple[str, str]] = []
@@ -72,7 +76,7 @@ def messenger(monkeypatch: pytest.MonkeyPatch) -> type[FakeMessenger]:
     class Fresh(FakeMessenger):
         made: list[FakeMessenger] = []  # noqa: RUF012
 
-    monkeypatch.setattr(edge.agent, "Messenger", Fresh)
+    monkeypatch.setattr(edge.correspondence, "Messenger", Fresh)
     return Fresh
 
 
@@ -398,7 +402,7 @@ def test_undelivered_events_are_a_failure_that_says_where_they_are(
 def test_the_settings_reach_the_pipeline() -> None:
     naming = NamingConfig(min_votes=5, min_share=0.8, unknown_after_s=9.0, max_crops=3)
     config = AgentConfig(bundle="b", cameras=[camera("x.mp4")], naming=naming)
-    options = pipeline_options(config)
+    options = pipeline_options(config.naming)
     evidence = options.evidence
     assert (evidence.min_votes, evidence.min_share, evidence.unknown_after_s) == (5, 0.8, 9.0)
     assert options.embedding.max_crops == 3
@@ -407,7 +411,7 @@ def test_the_settings_reach_the_pipeline() -> None:
 def test_the_defaults_are_the_pipeline_s_own() -> None:
     from edge.pipeline import PipelineOptions
 
-    assert pipeline_options(AgentConfig(bundle="b", cameras=[camera("x.mp4")])) == PipelineOptions()
+    assert pipeline_options(NamingConfig()) == PipelineOptions()
 
 
 def test_importing_the_agent_loads_no_models_and_no_tensorflow() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -246,3 +247,19 @@ def test_names_in_a_config_are_relative_to_it(tmp_path: Path) -> None:
     config = tmp_path / "agent.yaml"
     config.write_text("bundle: here\ncameras: [{name: pen, source: gone.mp4}]\n")
     check_one_line(earmark(["run", "--config", config]), 2, tmp_path / "gone.mp4")
+
+
+def test_products_take_one_thread_unless_the_user_wants_more() -> None:
+    script = (
+        "import edge.cli, numpy as np\n"
+        "np.ones((500, 500), np.float32) @ np.ones((500, 500), np.float32)\n"
+        "print(next(line for line in open('/proc/self/status') if line.startswith('Threads')))\n"
+    )
+    clean = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    threads = [
+        int(subprocess.check_output([sys.executable, "-c", script], env=clean | given).split()[1])
+        for given in ({}, {"OPENBLAS_NUM_THREADS": "2"})
+    ]
+    assert threads[0] == 1
+    # Else this test could not fail.
+    assert threads[1] > 1 or os.cpu_count() == 1

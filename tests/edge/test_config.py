@@ -58,6 +58,10 @@ def test_only_bundle_and_cameras_must_be_given(tmp_path: Path) -> None:
         ({"broker": {"keepalive_s": 1}}, "keepalive_s"),
         ({"naming": {"min_share": 1.5}}, "min_share"),
         ({"sightings": {"update_every_s": 0}}, "update_every_s"),
+        ({"commands": {"snapshot": True}}, "snapshot"),
+        ({"home_assistant": {"prefix": "home/#"}}, "prefix"),
+        ({"home_assistant": {"prefix": "/home"}}, "prefix"),
+        ({"home_assistant": {"prefix": ""}}, "prefix"),
         ({"cameras": [{"name": "aa", "source": "x"}] * 2}, "same name"),
         (
             {"annotate": "o.mp4", "cameras": [{"name": n, "source": "x"} for n in ("aa", "bb")]},

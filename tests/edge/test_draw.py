@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
-from edge.draw import animal_colour, annotate, label
+from edge.draw import animal_colour, annotate, jpeg_still, label
+from edge.errors import EarmarkError
 from edge.identity.types import Track
 
 IMAGE = np.full((240, 320, 3), 80, np.uint8)
@@ -92,3 +94,30 @@ def test_colours_are_steady_bright_and_differ_within_a_herd() -> None:
     assert colours == [animal_colour(animal) for animal in herd]
     assert len(set(colours)) == 16
     assert all(max(colour) >= 200 for colour in colours)
+
+
+def noise(width: int, height: int) -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 255, (height, width, 3), np.uint8)
+
+
+def test_a_still_is_as_wide_as_asked_and_never_wider_than_its_frame() -> None:
+    still = jpeg_still(IMAGE, [TRACK], 160, 100_000)
+    assert (still.width, still.height) == (160, 120)
+    picture = cv2.imdecode(np.frombuffer(still.data, np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == (120, 160, 3)
+    # The lower edge of the box, at half of its place.
+    red, green, blue = animal_colour("pig01")
+    assert np.abs(picture[90, 55].astype(int) - (blue, green, red)).max() < 80
+    assert jpeg_still(IMAGE, [TRACK], 1280, 100_000).width == 320
+
+
+def test_a_still_fits_by_quality_first_and_by_width_then() -> None:
+    image = noise(640, 480)
+    free = jpeg_still(image, [], 640, 10_000_000)
+    tight = jpeg_still(image, [], 640, len(free.data) - 1)
+    assert (tight.width, len(tight.data) < len(free.data)) == (640, True)
+    small = jpeg_still(image, [], 640, 20_000)
+    assert small.width in (320, 160)
+    assert len(small.data) <= 20_000
+    with pytest.raises(EarmarkError, match="no picture of this frame fits"):
+        jpeg_still(image, [], 640, 500)

@@ -16,10 +16,12 @@ from edge.identity.types import Track
 from edge.pipeline import EmbeddingOptions, FrameResult, Pipeline, PipelineOptions
 from edge.vision.quality import CropGates
 from edge.vision.types import Detections, Frame
+from edge.vision.view import View, ViewedDetector
 
 SIZE = (240, 400)
 FPS = 12.0
 COLOURS = {"a": (200, 0, 0), "b": (0, 200, 0), "c": (0, 0, 200), "z": (150, 150, 150)}
+COLOURS["d"] = (0, 180, 105)  # much like b
 
 Animal = tuple[str, float, float]  # colour, centre x, centre y
 Scene = Sequence[Animal]
@@ -204,15 +206,52 @@ def test_two_tracks_are_never_the_same_animal() -> None:
 
 
 def test_who_is_sure_of_its_name_makes_the_one_that_looks_alike_sure() -> None:
-    # The second looks like b in two crops of three and like c in the third; b is elsewhere.
-    alone, beside = Run(), Run()
+    # The second looks like b in two crops of three and in the third like d, which is much like b;
+    # b is elsewhere.
+    alone, beside = Run(means_of("bd")), Run(means_of("bd"))
     for frame in range(60):
-        looks = "c" if frame // 6 % 3 == 2 else "b"
+        looks = "d" if frame // 6 % 3 == 2 else "b"
         alone.show(((looks, 250, 80),))
         beside.show(((looks, 250, 80), ("b", 80, 180)))
     assert names(alone.results[-1]) == {1: "b"}
     placed = {round(float(t.box[0])): t.animal for t in beside.results[-1].tracks}
-    assert placed == {230: "c", 60: "b"}
+    assert placed == {230: "d", 60: "b"}
+
+
+def test_a_double_does_not_get_the_name_of_whom_a_few_of_its_crops_look_like() -> None:
+    run = Run()
+    for frame in range(180):
+        looks = "b" if frame // 2 % 5 == 4 else "a"
+        run.show(((looks, 250, 80), ("a", 80, 180)))
+    named = [
+        track.animal for result in run.results for track in result.tracks if track.box[0] > 150
+    ]
+    assert "b" not in named
+
+
+def test_an_animal_cut_off_by_the_edge_of_the_view_is_no_evidence() -> None:
+    run = Run()
+    view = ViewedDetector(run.eye, View(region=(0.5, 0, 1, 1)))
+    # The eye finds in the part what was drawn: in its coordinates the region begins at 0.
+    run.pipeline = Pipeline(view, run.eye, means_of(), OPTIONS)
+    for _ in range(12):
+        run.eye.scene = (("a", 19, 80), ("b", 100, 80))
+        frame = Frame(draw((("a", 219, 80), ("b", 300, 80)), 40), "pen", 0, run.now_s)
+        result = run.pipeline.process(frame)
+        run.now_s += 1 / FPS
+    votes = {track.animal: set(track.votes) for track in result.tracks}
+    assert votes == {None: set(), "b": {"b"}}
+
+
+@pytest.mark.parametrize("dt", [2.9, 10.0])
+def test_a_slow_camera_is_followed_as_well(dt: float) -> None:
+    run = Run()
+    result = run.show(PAIR, 40, dt=dt)
+    assert set(names(result).values()) == {"a", "b"}
+    assert not run.ended()
+    # Gone for five frames: ended.
+    run.show((PAIR[1],), 6, dt=dt)
+    assert [track.animal for track in run.ended()] == ["a"]
 
 
 def test_rivals_for_a_name_are_looked_at_until_it_is_decided() -> None:
@@ -400,6 +439,20 @@ def test_new_means_name_a_track_in_view_without_losing_it() -> None:
     assert set(result.tracks[1].votes) == {"b"}
     run.pipeline.replace_means(means_of("b"))
     assert {t.id: t.animal for t in run.pipeline.finish()} == {1: None, 2: "b"}
+
+
+def test_other_naming_options_hold_for_tracks_in_view_and_new_ones() -> None:
+    run = Run()
+    assert names(run.show(PAIR, 12)) == {1: "a", 2: "b"}
+    strict = replace(OPTIONS, evidence=replace(OPTIONS.evidence, min_votes=1000))
+    run.pipeline.replace_options(strict)
+    # Their next crops leave them without a name, and they are followed all the same.
+    assert names(run.show(PAIR, 300)) == {1: None, 2: None}
+    run.pipeline.replace_options(OPTIONS)
+    assert names(run.show(PAIR, 300)) == {1: "a", 2: "b"}
+    run.pipeline.replace_options(strict)
+    run.pipeline.finish()
+    assert set(names(run.show(PAIR, 24)).values()) == {None}
 
 
 def test_means_of_another_dimension_are_refused_and_the_old_ones_stay() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,11 +15,19 @@ import pytest
 from edge.errors import UsageError
 from edge.release.bundle import load_bundle
 from edge.release.selftest import load_self_test
+from edge.vision.detector import Detector
+from edge.vision.runtime import open_model
 from trainer.cli import main
+from trainer.data.annotations import read_frames
+from trainer.data.annotations.split import split_frames
 from trainer.data.herd import HerdOptions, simulate
+from trainer.detection.options import DetectorOptions
+from trainer.evaluate.detection import find
 from trainer.progress import Report, silent
 from trainer.recipe import load_recipe
 from trainer.run import run_recipe
+from trainer.run_detection import run_detection
+from trainer.sources import FrameData
 
 RECIPE = """
 name: tiny
@@ -224,6 +233,40 @@ def test_a_detector_alone_makes_no_bundle_but_goes_into_one(
     again = run_recipe(changed, out, data=tmp_path / "herd", weights=None, stages=stages)
     assert again is not None
     assert again["detection"]["weights"] == "detector detector_weights.npz"
+
+
+@pytest.mark.slow
+def test_without_test_frames_a_refit_is_not_judged_on_what_it_learned(tmp_path: Path) -> None:
+    simulate(tmp_path / "herd", HerdOptions(animals=3, frames=4, seed=2, video=False), silent)
+    fit, held_out = split_frames(read_frames(tmp_path / "herd" / "annotations.json"), 0.3, 0)
+    options = DetectorOptions(
+        alpha=0.35, input_size=(64, 96), steps=4, batch_size=4, evaluate_every=2, workers=1
+    )
+
+    def judged(name: str, refit_steps: int) -> list[list[list[float]]]:
+        folder = tmp_path / name
+        folder.mkdir()
+        detection = run_detection(
+            FrameData(fit, held_out, None),
+            replace(options, refit_steps=refit_steps),
+            folder,
+            folder,
+            stages,
+            state=tmp_path / f"{name}.state",
+        )
+        assert not list(folder.glob("*first*"))
+        assert detection.metrics["split"] == "held_out"
+        # What devices get is another detector.
+        final = Detector(open_model(folder / "detector.tflite"), detection.spec)
+        given = [found.scores.tolist() for found in find(final.detect, held_out)]
+        asked = [
+            [f.scores.tolist() for f in detection.found.found],
+            [f.scores.tolist() for f in detection.twin.found],
+        ]
+        assert (given == asked[0]) == (refit_steps == 0)
+        return asked
+
+    assert judged("refit", 3) == judged("plain", 0)
 
 
 @pytest.mark.slow

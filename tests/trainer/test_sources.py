@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -156,6 +157,14 @@ def frames(sizes: dict[str, int]) -> FrameSet:
     )
 
 
+def test_one_session_is_cut_at_the_end_of_its_time() -> None:
+    names = [f"pen_{number}.jpg" for number in (10, 2, 9, 1, 11)]
+    given = replace(frames({"pen": 5}), paths=tuple(map(Path, names)))
+    fit, held = _split_frames(given, 0.4, 0)
+    assert [path.name for path in held.paths] == ["pen_10.jpg", "pen_11.jpg"]
+    assert [path.name for path in fit.paths] == ["pen_2.jpg", "pen_9.jpg", "pen_1.jpg"]
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_long_session_is_not_held_out(seed: int) -> None:
     fit, held = _split_frames(frames({"long": 90, "short": 10}), 0.2, seed)
@@ -251,11 +260,14 @@ def test_every_fifth_photograph_by_name_is_the_test(tmp_path: Path) -> None:
     names = [f"{number:02}.png" for number in range(12, 0, -1)]
     frames = read_frames(photographs(tmp_path / "coco", names, ["cow"]))
     write_frames(frames, tmp_path / "data" / "voc", "voc")
-    data = detected(tmp_path, "train: voc, test_every: 5")
+    with pytest.raises(DataError, match=r"its name gives no session.*force_frame_split: true"):
+        detected(tmp_path, "train: voc, test_every: 5")
+    data = detected(tmp_path, "train: voc, test_every: 5, force_frame_split: true")
     assert data.test is not None
     assert [path.name for path in data.test.paths] == ["05.png", "10.png"]
     assert len(data.fit) + len(data.held_out) == 10
-    assert data.warnings == ()
+    (warning,) = data.warnings
+    assert "without knowing their sessions" in warning
 
 
 def test_neighbouring_frames_are_a_test_only_by_force(tmp_path: Path) -> None:
@@ -267,7 +279,7 @@ def test_neighbouring_frames_are_a_test_only_by_force(tmp_path: Path) -> None:
 
 
 def test_classes_of_train_and_test_go_by_name(tmp_path: Path) -> None:
-    photographs(tmp_path / "data" / "a", ["a.png", "b.png"], ["person", "cow"], used=1)
+    photographs(tmp_path / "data" / "a", ["a_1.png", "b_1.png"], ["person", "cow"], used=1)
     photographs(tmp_path / "data" / "b", ["c.png"], ["cow", "dog"], used=0)
     data = detected(tmp_path, "train: a/annotations.json, test: b/annotations.json")
     assert data.test is not None
@@ -278,6 +290,11 @@ def test_classes_of_train_and_test_go_by_name(tmp_path: Path) -> None:
         detected(tmp_path, "train: a/annotations.json, test: b/annotations.json")
 
 
+def test_figures_of_frames_that_chose_the_step_are_doubted(tmp_path: Path) -> None:
+    photographs(tmp_path / "data", [f"pen{n}_0.png" for n in range(6)], ["cow"])
+    assert "there are no test frames" in detected(tmp_path, "held_out: 0.3").warnings[0]
+
+
 def test_what_is_trained_on_is_no_test(tmp_path: Path) -> None:
     photographs(tmp_path / "data" / "a", ["a.png", "b.png"], ["cow"])
     with pytest.raises(DataError, match=r"a\.png: is to be trained on and is a test frame"):
@@ -285,7 +302,7 @@ def test_what_is_trained_on_is_no_test(tmp_path: Path) -> None:
 
 
 def test_split_files_with_images_elsewhere(tmp_path: Path) -> None:
-    path = photographs(tmp_path / "data" / "pens", [f"{n}.png" for n in range(6)], ["cow"])
+    path = photographs(tmp_path / "data" / "pens", [f"pen{n}_0.png" for n in range(6)], ["cow"])
     train, test = split_frames(read_frames(path), 0.4, 0)
     write_split(train, test, path.parent, tmp_path / "data" / "split")
     data = detected(tmp_path, "train: split/train.json, test: split/test.json, images: pens")
@@ -294,7 +311,7 @@ def test_split_files_with_images_elsewhere(tmp_path: Path) -> None:
 
 
 def test_a_detector_alone_needs_no_crops(tmp_path: Path) -> None:
-    photographs(tmp_path / "data", [f"{number:02}.png" for number in range(6)], ["cow"])
+    photographs(tmp_path / "data", [f"pen{number}_0.png" for number in range(6)], ["cow"])
     text = "name: r\ndata: {frames: {test_every: 3}}\ndetector: {}\n"
     loaded = load_data(recipe(tmp_path, text), tmp_path / "data", tmp_path / "work", silent)
     assert loaded.crops is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ def add_parser(commands: Commands) -> None:
         required=True,
         metavar="FILE.tflite",
         help="a model that ends in TFLite_Detection_PostProcess; not compiled for an Edge TPU. "
-        "With the detector.json of a run beside it nothing else need be said",
+        "With its own detector.json from a run beside it nothing else need be said",
     )
     bundle.add_argument(
         "--bundle",
@@ -78,8 +79,9 @@ def _bundle(options: argparse.Namespace) -> int:
     from edge.release.bundle import load_bundle
     from trainer.commands.edgetpu import summary
     from trainer.commands.means.work import now, warn
+    from trainer.detector_spec import DETECTOR_SPEC_NAME
     from trainer.export.labels import read_labels
-    from trainer.export.third_party import third_party_spec
+    from trainer.export.third_party import Pixels, check_told, third_party_spec
     from trainer.rebundle import check_new, replace_detector
 
     if options.base is None:
@@ -91,13 +93,23 @@ def _bundle(options: argparse.Namespace) -> int:
     pixels = _pixels(options)
     names = None if options.labels is None else read_labels(options.labels)
     base = load_bundle(options.base)
-    spec = _own_spec(options) or third_party_spec(
+    told = _told(options, warn)
+    if told is not None:
+        names = names or told.class_names
+        pixels = pixels or Pixels(told.pixel_scale, told.pixel_offset)
+    threshold = options.score_threshold
+    if threshold is None:
+        threshold = _SCORE_THRESHOLD if told is None else told.score_threshold
+    spec = third_party_spec(
         options.detector,
         names=names,
         pixels=pixels,
-        score_threshold=options.score_threshold or _SCORE_THRESHOLD,
-        letterbox_colour=base.embedder.letterbox_colour,
+        score_threshold=threshold,
+        letterbox_colour=(told or base.embedder).letterbox_colour,
+        soft_nms=None if told is None else told.soft_nms,
     )
+    if told is not None:
+        check_told(told, spec, str(options.detector.with_name(DETECTOR_SPEC_NAME)))
     made = replace_detector(base, options.detector, spec, options.out, created=now(), warn=warn)
     height, width = spec.input_shape[1:3]
     low, high = spec.pixel_offset, 255 * spec.pixel_scale + spec.pixel_offset
@@ -115,20 +127,15 @@ def _bundle(options: argparse.Namespace) -> int:
     return 0
 
 
-def _own_spec(options: argparse.Namespace) -> DetectorSpec | None:
-    """Return what a run wrote beside its detector, None without it or where flags overrule it."""
-    from msgspec.structs import replace
+def _told(options: argparse.Namespace, warn: Callable[[str], None]) -> DetectorSpec | None:
+    """Return what a run wrote beside its detector, None where that is of another file."""
+    from trainer.detector_spec import DETECTOR_SPEC_NAME, spec_beside
 
-    from trainer.detector_spec import DETECTOR_SPEC_NAME, load_spec
-
-    path = options.detector.with_name(DETECTOR_SPEC_NAME)
-    given = (options.labels, options.normalisation, options.pixel_scale, options.pixel_offset)
-    if not path.is_file() or any(value is not None for value in given):
-        return None
-    spec = load_spec(path)
-    if options.score_threshold is None:
-        return spec
-    return replace(spec, score_threshold=options.score_threshold)
+    beside = options.detector.with_name(DETECTOR_SPEC_NAME)
+    told = spec_beside(options.detector)
+    if told is None and beside.is_file():
+        warn(f"{beside} does not say that it is of {options.detector.name}: it is left aside")
+    return told
 
 
 def _pixels(options: argparse.Namespace) -> Pixels | None:

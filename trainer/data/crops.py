@@ -101,9 +101,13 @@ def names_session(path: Path) -> bool:
 
 def by_time(path: Path) -> tuple[str, list[tuple[bool, int, str]]]:
     """Return a sort key: by session, then by frame, in which numbers count as numbers."""
-    parts = re.split(r"([0-9]+)", path.stem)
-    natural = [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
-    return session_of(path), natural
+    return session_of(path), natural(path.stem)
+
+
+def natural(text: str) -> list[tuple[bool, int, str]]:
+    """Return a sort key of names in which numbers count as numbers."""
+    parts = re.split(r"([0-9]+)", text)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 def read_crops(root: Path) -> CropSet:

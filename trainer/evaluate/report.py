@@ -207,7 +207,10 @@ def _detection(inputs: ReportInputs) -> Iterable[str]:
     )
     yield page.table(
         ("measure", "value"),
-        [("count error, animals a frame", figures["count_error"])]
+        [
+            ("count error, animals a frame", figures["count_error"]),
+            ("the same of a device's strong boxes", figures["count_error_device"]),
+        ]
         + [
             (f"recall at IoU 0.5, {name}", share)
             for name, share in figures["recall_by_overlap"].items()

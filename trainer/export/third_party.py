@@ -38,6 +38,7 @@ NORMALISATIONS: Mapping[str, Pixels] = {
 _NEAR = 0.02
 _CLIPPED = 0.05
 _ROUNDING = 1e-3
+_IN_THE_FILE = ("input_shape", "dtype", "outputs", "top_k", "nms_iou")
 
 
 def third_party_spec(
@@ -47,13 +48,15 @@ def third_party_spec(
     pixels: Pixels | None,
     score_threshold: float,
     letterbox_colour: Colour,
+    soft_nms: float | None = None,
 ) -> DetectorSpec:
     """Return how a TFLite detector is fed and read; it has been loaded, but not run.
 
     path: a model for one RGB image, uint8, int8 or float32, that ends in
     `TFLite_Detection_PostProcess`. names: of its classes; None for `animal` if it has but one.
-    pixels: None to tell it from the input's quantisation. Raises UsageError for any other file,
-    BundleError for one that cannot be loaded.
+    pixels: None to tell it from the input's quantisation. soft_nms: as in the spec, for what the
+    file cannot tell. Raises UsageError for any other file, BundleError for one that cannot be
+    loaded.
     """
     try:
         graph = read_graph(path.read_bytes(), str(path))
@@ -83,7 +86,20 @@ def third_party_spec(
         score_threshold=score_threshold,
         top_k=top_k,
         nms_iou=last.nms_iou,
+        soft_nms=soft_nms,
     )
+
+
+def check_told(told: DetectorSpec, spec: DetectorSpec, where: str) -> None:
+    """Raise UsageError where a spec that came with a model says something else than the model.
+
+    told: the spec. spec: what `third_party_spec` read from the file.
+    """
+    for name in _IN_THE_FILE:
+        said, found = getattr(told, name), getattr(spec, name)
+        same = math.isclose(said, found, abs_tol=_ROUNDING) if name == "nms_iou" else said == found
+        if not same:
+            raise UsageError(f"{where}: says {name} {said}, the model has {found}; correct it")
 
 
 def pixels_of(tensor: TensorSpec, where: str) -> Pixels:

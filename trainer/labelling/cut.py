@@ -15,8 +15,9 @@ from edge.vision.geometry import box_areas, clip_boxes, crop_pixels
 from edge.vision.quality import CropGates, covered_fractions
 from edge.vision.types import Floats, Image
 from trainer.data.annotations.raw import RawFrames
+from trainer.data.annotations.sessions import frame_of
 from trainer.data.annotations.validate import strict
-from trainer.data.crops import by_time, load_image, session_of
+from trainer.data.crops import by_time, load_image
 from trainer.data.frames import FrameSet
 from trainer.labelling.files import crop_name, encode
 from trainer.labelling.jitter import MOST_JITTER, USUAL_JITTER, jittered
@@ -105,7 +106,7 @@ def cut_crops(
         good = [number for number, reason in enumerate(reasons) if reason is None]
         if good:
             image = _image(frames, row)
-            session, frame = frames.sessions[row], _frame_of(frames, row)
+            session, frame = frames.sessions[row], frame_of(frames.paths[row], frames.sessions[row])
             for number, copy, crop in _crops(image, frames.boxes[row], good, options, rng):
                 animal = f"{options.prefix}{frames.animals[row][number]}"
                 path = _free(folder / animal, session, frame, copy, taken)
@@ -190,13 +191,6 @@ def _image(frames: FrameSet, row: int) -> Image:
             "was it annotated at another size?"
         )
     return image
-
-
-def _frame_of(frames: FrameSet, row: int) -> str:
-    """Return what an image's name says beside its session: mostly the frame's number."""
-    path, session = frames.paths[row], frames.sessions[row]
-    own = session_of(path) == session and path.stem != session
-    return path.stem.rpartition("_")[2] if own else path.stem
 
 
 def _free(folder: Path, session: str, frame: str, copy: int, taken: set[str]) -> Path:

@@ -18,13 +18,11 @@ import numpy as np
 
 from edge.identity.evidence import EvidenceOptions
 from edge.identity.tracking import Tracker, TrackerOptions, TrackState
-from edge.pipeline import PipelineOptions
-from edge.vision.doubles import without_doubles
+from edge.pipeline import PipelineOptions, sift
 from edge.vision.geometry import box_areas, intersection_matrix
 from edge.vision.types import Floats, Frame, FrameDetector
 
 _DEVICE = PipelineOptions()
-_STRONGER = 1.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +83,9 @@ class Follower:
     def follow(self, frame: Frame) -> Followed:
         """Work through the next frame."""
         self._frames += 1
-        strong_score = min(0.95, _STRONGER * self._detector.score_threshold)
-        every = self._detector.detect(frame.image, _DEVICE.weak_share * strong_score)
-        found = without_doubles(every, _DEVICE.double_iou, _DEVICE.double_covered)
-        strong = found.scores >= strong_score
+        weak_score, strong_score = _DEVICE.scores(self._detector.score_threshold)
+        every = self._detector.detect(frame.image, weak_score)
+        found, strong = sift(every, strong_score, _DEVICE)
         tracker = self._tracker
         tracker.begin(frame.monotonic_s)
         doubtful = set(tracker.contested(found, strong).tolist())

@@ -38,10 +38,16 @@ def test_medians_and_the_ratio_of_each_frame() -> None:
 
 def test_the_line_through_costs() -> None:
     rows = [measured(n, [5 + 2 * n], [1.0]) for n in (1, 5, 10)]
-    slope, base, fit = slope_and_base(rows)
+    line = slope_and_base(rows)
+    assert line is not None
+    slope, base, fit = line
     assert (slope, base, fit) == pytest.approx((2, 5, 1))
     crooked = [measured(1, [1], [1]), measured(2, [9], [1]), measured(3, [1], [1])]
-    assert slope_and_base(crooked)[2] == pytest.approx(0, abs=1e-9)
+    crooked_line = slope_and_base(crooked)
+    assert crooked_line is not None
+    assert crooked_line[2] == pytest.approx(0, abs=1e-9)
+    # A single count of animals has no slope.
+    assert slope_and_base(rows[:1]) is None
 
 
 def test_a_budget_that_could_not_be_measured_is_not_kept() -> None:

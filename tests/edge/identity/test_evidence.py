@@ -289,6 +289,26 @@ def test_votes_for_an_animal_that_is_elsewhere_are_struck() -> None:
     assert doubtful.claims(seen=True, elsewhere=frozenset({A})) == {}
 
 
+def test_the_second_choice_must_resemble_the_animal() -> None:
+    held = frozenset({A})
+    thresholds = np.array([0.3, 0.3], np.float32)
+    # 3 of 13 votes are too few for a name, however alone they stand without A's.
+    few = Evidence(EvidenceOptions(window=16))
+    for label in (*[A] * 10, B, B, B):
+        few.add(vote(label))
+    few.place(np.array([0.1, 0.2], np.float32), thresholds)
+    assert few.claims(seen=True, elsewhere=held) == {}
+    # 4 of 10 are enough where the mean is near, and not where it is beyond the threshold.
+    more = evidence(*[A] * 6, *[B] * 4)
+    more.place(np.array([0.1, 0.2], np.float32), thresholds)
+    assert more.claims(seen=True, elsewhere=held).keys() == {B}
+    more.place(np.array([0.1, 0.31], np.float32), thresholds)
+    assert more.claims(seen=True, elsewhere=held) == {}
+    assert more.reason() == "unsure"
+    # The first choice is the votes' own.
+    assert more.claims(seen=True).keys() == {A}
+
+
 def test_more_crops_are_wanted_while_another_claims_the_same_animal() -> None:
     track = evidence(A, A, A)
     track.settled = True

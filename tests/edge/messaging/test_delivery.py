@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from edge.messaging.broker import BrokerOptions, BrokerUnreachable
-from edge.messaging.connection import Ack
-from edge.messaging.delivery import Delivery, Mailbox, new_alarm
+from edge.messaging.connection import Ack, Terms
+from edge.messaging.delivery import Answer, Delivery, Mailbox, Notice, new_alarm
 from edge.messaging.events import (
     Alarm,
     Availability,
     DeviceState,
     LastSeen,
+    Reply,
     Sighting,
     StateReport,
     decode,
@@ -38,6 +39,7 @@ class FakeConnection:
         self.packet_limit: int | None = None
         self.hung_up: int | None = None
         self.sent: list[tuple[str, bytes, bool]] = []
+        self.terms: list[Terms | None] = []
         self.unanswered: deque[tuple[int, str, bytes]] = deque()
         self.most_unanswered = 0
         self.refuse: Callable[[str, bytes], int | None] = lambda topic, payload: None
@@ -48,8 +50,11 @@ class FakeConnection:
     def fits(self, topic: str, payload: bytes) -> bool:
         return self.packet_limit is None or len(payload) <= self.packet_limit
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
+    def publish(
+        self, topic: str, payload: bytes, *, retain: bool, terms: Terms | None = None
+    ) -> int:
         self.sent.append((topic, payload, retain))
+        self.terms.append(terms)
         self.unanswered.append((len(self.sent), topic, payload))
         events = sum(one[1] == TOPICS.sighting for one in self.unanswered)
         self.most_unanswered = max(self.most_unanswered, events)
@@ -351,3 +356,94 @@ def test_an_outbox_begun_anew_while_connected_is_sent_from_its_start(rig, make_e
     rig.steps(delivery)
     assert connection.events()[-1] == (1, False)
     assert rig.seqs() == []
+
+
+def answer(number: int, **changes: object) -> Answer:
+    fields: dict[str, object] = {"device": "barn-7", "boot": "b7", "id": f"n{number}", "ok": True}
+    return Answer(Reply(schema=1, **{**fields, **changes}), f"c{number}".encode())  # type: ignore[arg-type]
+
+
+def test_answers_go_out_once_before_events_and_again_after_a_loss(rig, make_event):
+    connection = FakeConnection()
+    connection.silent = True
+    delivery = rig.deliver(connection)
+    rig.outbox.append([make_event()])
+    rig.mailbox.answers.extend([answer(1), answer(2)])
+    rig.steps(delivery)
+    topics = [topic for topic, _, _ in connection.sent]
+    assert topics.index(TOPICS.reply) < topics.index(TOPICS.sighting)
+    replies = [decode(data, Reply) for data in connection.payloads(TOPICS.reply)]
+    assert [reply.id for reply in replies] == ["n1", "n2"]
+    carried = [terms.correlation for terms in connection.terms if terms is not None]
+    assert carried == [b"c1", b"c2"]
+    assert not delivery.drained
+    delivery.abandon()
+    later = FakeConnection()
+    again = rig.deliver(later)
+    rig.steps(again)
+    assert later.payloads(TOPICS.reply) == connection.payloads(TOPICS.reply)
+    assert again.drained
+
+
+def test_only_the_last_answers_wait(rig):
+    for number in range(100):
+        rig.mailbox.answers.append(answer(number))
+    connection = FakeConnection()
+    rig.steps(rig.deliver(connection))
+    replies = [decode(data, Reply) for data in connection.payloads(TOPICS.reply)]
+    assert [reply.id for reply in replies] == [f"n{number}" for number in range(84, 100)]
+
+
+def test_an_answer_that_the_broker_will_not_take_says_so_instead(rig):
+    connection = FakeConnection()
+    connection.packet_limit = 1000
+    rig.mailbox.answers.append(answer(1, result={"jpeg": "A" * 2000}))
+    rig.steps(rig.deliver(connection))
+    (data,) = connection.payloads(TOPICS.reply)
+    reply = decode(data, Reply)
+    assert (reply.id, reply.ok, reply.error, reply.result) == ("n1", False, "failed", {})
+    assert "1000 bytes" in reply.text
+
+
+def test_a_notice_is_sent_once_a_connection_and_again_when_it_is_new(rig):
+    notice = rig.mailbox.notices["home/config"] = Notice(b"{}")
+    first = FakeConnection()
+    first.silent = True
+    delivery = rig.deliver(first)
+    rig.steps(delivery)
+    assert [one for one in first.sent if one[0] == "home/config"] == [("home/config", b"{}", True)]
+    assert not notice.taken
+    delivery.abandon()
+    second = FakeConnection()
+    delivery = rig.deliver(second)
+    rig.steps(delivery)
+    assert second.payloads("home/config") == [b"{}"]
+    assert notice.taken
+    rig.mailbox.notices["home/config"] = Notice(b"")
+    assert not delivery.drained
+    rig.steps(delivery)
+    assert second.payloads("home/config") == [b"{}", b""]
+    assert delivery.drained
+
+
+def test_a_notice_that_is_too_large_is_told_and_holds_nothing_up(rig):
+    connection = FakeConnection()
+    connection.packet_limit = 1000
+    notice = rig.mailbox.notices["home/config"] = Notice(b"x" * 2000)
+    delivery = rig.deliver(connection)
+    rig.steps(delivery)
+    assert connection.payloads("home/config") == []
+    assert len(rig.problems) == 1
+    assert "2000 bytes" in rig.problems[0]
+    assert delivery.drained
+    assert not notice.taken
+
+
+def test_a_notice_that_the_rules_refuse_is_told_once(rig):
+    connection = FakeConnection()
+    connection.refuse = lambda topic, payload: 0x87 if topic == "home/config" else None
+    notice = rig.mailbox.notices["home/config"] = Notice(b"{}")
+    delivery = rig.deliver(connection)
+    rig.steps(delivery)
+    assert not notice.taken
+    assert ["home/config" in problem for problem in rig.problems] == [True]

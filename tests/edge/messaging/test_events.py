@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.messaging.events import (
+    INSTRUCTIONS,
     PAYLOAD_LIMIT_BYTES,
     PAYLOADS,
+    Command,
     PayloadError,
+    Reply,
     Sighting,
     decode,
     encode,
@@ -114,7 +117,10 @@ def test_a_newer_schema_is_refused_by_its_number(make_event: MakeEvent):
         decode(json.dumps(fields).encode(), Sighting)
 
 
-@pytest.mark.parametrize("kind", PAYLOADS.values())
+KINDS = [*PAYLOADS.values(), *INSTRUCTIONS.values()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "data",
     [b"", b"null", b"\xff\xfe", b"[" * 50_000, b'{"a":' * 50_000, b"x" * (PAYLOAD_LIMIT_BYTES + 1)],
@@ -138,7 +144,23 @@ def test_a_timestamp_is_utc_with_milliseconds():
     assert timestamp(None) is None
 
 
-@pytest.mark.parametrize("kind", PAYLOADS.values())
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_payload_has_a_schema_version_and_refuses_unknown_fields(kind: type[msgspec.Struct]):
     assert "schema" in kind.__struct_fields__
     assert kind.__struct_config__.forbid_unknown_fields
+
+
+@pytest.mark.parametrize("args", [{}, {"level": "debug"}, {"width": 640, "loud": True, "q": 0.5}])
+def test_a_command_survives_the_wire(args: dict[str, str | int | float | bool]):
+    said = Command(schema=1, id="a-1", name="x", args=args, not_after="2026-11-24T04:31:07.120Z")
+    assert decode(encode(said), Command) == said
+
+
+def test_a_reply_survives_the_wire_and_is_ok_or_has_an_error():
+    result = {"sightings": 5, "share": 0.5, "at": None, "changed": ["naming"], "jpeg": "A" * 99}
+    done = Reply(schema=1, device="barn-7", boot="b7", id="a-1", ok=True, result=result)
+    assert decode(encode(done), Reply) == done
+    for changes in ({"ok": False}, {"error": "busy"}, {"ok": False, "error": "boredom"}):
+        fields = json.loads(encode(done)) | changes
+        with pytest.raises(PayloadError):
+            decode(json.dumps(fields).encode(), Reply)

@@ -194,3 +194,35 @@ def test_a_new_release_is_named_from_then_on(log, make_frame, make_track):
 def test_a_camera_that_cannot_be_in_a_payload_is_refused():
     with pytest.raises(UsageError, match="camera"):
         SightingLog(device="barn-7", camera="Pen 3", boot="b", release="r", means_seq=1)
+
+
+def test_open_sightings_are_told_again_when_asked(log, make_frame, make_track):
+    assert log.retell() == []
+    quiet = make_track(1, None, id=8, settled=False)
+    log.observe(make_frame(1), [make_track(1), quiet], [])
+    assert log.animals == {"cow004"}
+    moved = make_track(2, box=np.array([40, 10, 80, 60], np.float32))
+    log.observe(make_frame(2), [moved, quiet], [])
+    (again,) = log.retell()
+    assert (again.type, again.animal, again.track) == ("update", "cow004", 7)
+    assert again.box == (0.2, 0.1, 0.4, 0.6)
+    assert again.monotonic == 2.0
+    # It counts as told: the next update is due half a minute after it.
+    assert log.observe(make_frame(31), [make_track(31)], []) == []
+    assert brief(log.observe(make_frame(32), [make_track(32)], [])) == [("update", "cow004")]
+    log.observe(make_frame(33), [], [make_track(33)])
+    assert log.retell() == []
+    assert log.animals == frozenset()
+
+
+def test_a_name_in_doubt_is_told_again_as_it_was(log, make_frame, make_track):
+    log.observe(make_frame(1), [make_track(1)], [])
+    log.observe(make_frame(2), [make_track(2, None)], [])
+    assert brief(log.retell()) == [("update", "cow004")]
+
+
+def test_other_intervals_count_from_now_on(log, make_frame, make_track):
+    log.observe(make_frame(1), [make_track(1)], [])
+    log.set_timing(update_every_s=5.0, hold_s=0.0)
+    assert brief(log.observe(make_frame(6), [make_track(6)], [])) == [("update", "cow004")]
+    assert brief(log.observe(make_frame(7), [make_track(7, None)], [])) == [("update", "unknown")]

@@ -43,6 +43,7 @@ def test_every_topic_that_is_made_can_be_read(device: str, animal: str):
     assert parse_topic(topics.animal(animal)) == Address(device, "animal", animal)
     assert parse_topic(topics.state) == Address(device, "state")
     assert parse_topic(topics.alarm) == Address(device, "alarm")
+    assert parse_topic(topics.reply) == Address(device, "reply")
 
 
 @given(st.text())

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edge.vision.geometry import (
     box_areas,
     clip_boxes,
+    crop_pixels,
     cut_crop,
     intersection_matrix,
     iou_matrix,
@@ -133,3 +134,36 @@ def test_a_long_crop_is_padded_with_the_colour() -> None:
 def test_any_box_gives_a_crop(box: np.ndarray) -> None:
     crop = cut_crop(np.zeros((50, 80, 3), np.uint8), box, 24)
     assert crop.shape == (24, 24, 3)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 700), st.integers(1, 700), st.integers(0, 2**32 - 1))
+def test_what_shrinks_stays_in_its_place(height: int, width: int, seed: int) -> None:
+    # A smooth picture: what lies where is told by its values alone.
+    rows, columns = np.mgrid[:height, :width]
+    ramps = np.stack([columns * 250 / width, rows * 250 / height, rows * 0], axis=2)
+    target, box = letterbox(ramps.astype(np.uint8), (96, 128))
+    points = np.random.default_rng(seed).uniform(0.05, 0.95, (8, 2)) * [width, height]
+    for x, y in points:
+        at = box.to_target(np.array([[x, y, x, y]], np.float32))[0, :2]
+        column, row = np.minimum(at.astype(int), [127, 95])
+        # A target pixel is 1 / scale source pixels wide: half of one for where in it the point
+        # lies, half for what was trimmed. The ramps rise by 250 over all source pixels.
+        for value, place, size, scale in (
+            (target[row, column, 0], x, width, box.scale_x),
+            (target[row, column, 1], y, height, box.scale_y),
+        ):
+            assert abs(int(value) - 250 * place / size) <= 250 * (1 / scale + 1) / size + 2
+
+
+def test_a_crop_shows_whole_pixels_and_stays_in_the_frame() -> None:
+    image = np.arange(8 * 10 * 3, dtype=np.uint8).reshape(8, 10, 3)
+    for box, rows, columns in (
+        ([1.2, 2.9, 4.1, 5.0], slice(2, 5), slice(1, 5)),
+        ([-3, -3, 2, 2], slice(0, 2), slice(0, 2)),
+        ([9.5, 7.5, 30, 30], slice(7, 8), slice(9, 10)),
+        ([20, 20, 30, 30], slice(7, 8), slice(9, 10)),
+        ([4, 4, 4, 4], slice(4, 5), slice(4, 5)),
+    ):
+        found = crop_pixels(image, np.array(box, np.float32))
+        np.testing.assert_array_equal(found, image[rows, columns])

@@ -3,9 +3,32 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from edge.vision.quality import CropGates, assess, covered_fractions, sharpness
 from edge.vision.types import CropQuality
+
+boxes_in_frame = hnp.arrays(np.float32, (6, 4), elements=st.floats(-10, 110, width=32)).map(
+    lambda rows: np.concatenate([rows[:, :2], rows[:, :2] + np.abs(rows[:, 2:])], axis=1)
+)
+
+
+@given(boxes_in_frame, hnp.arrays(np.float32, 6, elements=st.floats(0, 1, width=32)))
+def test_boxes_are_refused_together_as_each_by_itself(
+    boxes: np.ndarray, covered: np.ndarray
+) -> None:
+    gates = CropGates(edge_px=2.0)
+    alone = [
+        gates.refusal(assess(None, box, float(share), 100, 80, gates.edge_px))
+        for box, share in zip(boxes, covered, strict=True)
+    ]
+    assert gates.refusals(boxes, covered, (0, 0, 100, 80)) == alone
+    assert gates.refusals(boxes[:0], covered[:0], (0, 0, 100, 80)) == []
+    moved = boxes + np.array([30, 20, 30, 20], np.float32)
+    assert gates.refusals(moved, covered, (30, 20, 130, 100)) == alone
+
 
 GOOD = CropQuality(sharpness=100.0, clipped=False, covered=0.1, side_px=60.0)
 

@@ -8,16 +8,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from edge.errors import BundleError, EarmarkError, UsageError
 from edge.files import sha256_file
 from edge.release.bundle import load_bundle
-from edge.release.manifest import Manifest
+from edge.release.manifest import DetectorSpec, Manifest
 from edge.release.selftest import load_self_test
 from trainer.cli import main
+from trainer.detector_spec import save_spec
+from trainer.export.third_party import NORMALISATIONS, third_party_spec
 
 DEMO = Path(__file__).parents[3] / "models" / "demo" / "bundle"
 EMBEDDER = (DEMO / "embedder.tflite").read_bytes()
@@ -40,12 +44,11 @@ def base(tmp_path: Path) -> Path:
     return Path(shutil.copytree(DEMO, tmp_path / "base"))
 
 
-def bundle(theirs: Path, base: Path | None, *more: object, labels: str = "calf,cow") -> int:
+def bundle(theirs: Path, base: Path | None, *more: object, labels: str | None = "calf,cow") -> int:
     place = ["--bundle", str(base)] if base else []
     out = ["--out", str(theirs.parent / "new" / "out")]
-    return main(
-        ["bundle", "--detector", str(theirs), *place, *out, "--labels", labels, *map(str, more)]
-    )
+    named = ["--labels", labels] if labels else []
+    return main(["bundle", "--detector", str(theirs), *place, *out, *named, *map(str, more)])
 
 
 def manifest(folder: Path) -> Manifest:
@@ -137,8 +140,98 @@ def test_a_float_model_is_told_what_pixels_are(
     assert (spec.dtype, spec.pixel_scale, spec.pixel_offset) == ("float32", scale, offset)
 
 
+def told(theirs: Path, **changes: Any) -> DetectorSpec:
+    """What a run says of a detector of two classes, and writes beside it."""
+    spec = third_party_spec(
+        theirs,
+        names=["calf", "cow"],
+        pixels=NORMALISATIONS["0..1"],
+        score_threshold=0.33,
+        letterbox_colour=(1, 2, 3),
+        soft_nms=0.4,
+    )
+    spec = msgspec.structs.replace(spec, **changes)
+    save_spec(spec, theirs.with_name("detector.json"), [theirs])
+    return spec
+
+
+@pytest.mark.usefixtures("no_compiler")
+@pytest.mark.parametrize(
+    ("flags", "changes"),
+    [
+        ([], {}),
+        (["--score-threshold", "0"], {"score_threshold": 0.0}),
+        (["--labels", "pig,goat"], {"class_names": ["pig", "goat"]}),
+        (["--normalisation=-1..1"], {"pixel_scale": 1 / 127.5, "pixel_offset": -1.0}),
+        (["--pixel-scale", "0.002"], {"pixel_scale": 0.002, "pixel_offset": 0.0}),
+    ],
+)
+def test_what_a_run_wrote_beside_its_detector_holds_but_for_what_flags_say(
+    theirs: Path, base: Path, flags: list[str], changes: dict[str, Any]
+) -> None:
+    spec = told(theirs)
+    assert bundle(theirs, base, *flags, labels=None) == 0
+    made = manifest(theirs.parent / "new" / "out").detector
+    assert made == msgspec.structs.replace(spec, **changes)
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_a_threshold_of_zero_is_one_without_a_spec_too(theirs: Path, base: Path) -> None:
+    assert bundle(theirs, base, "--score-threshold", "0") == 0
+    spec = manifest(theirs.parent / "new" / "out").detector
+    assert spec is not None
+    assert spec.score_threshold == 0
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_the_demos_own_spec_is_what_its_file_says(base: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "detector.tflite"
+    shutil.copy(base / "detector.tflite", mine)
+    spec = manifest(base).detector
+    assert spec is not None
+    save_spec(spec, tmp_path / "detector.json", [mine])
+    assert bundle(mine, base, labels=None) == 0
+    assert manifest(tmp_path / "new" / "out").detector == spec
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_what_says_something_of_another_detector_is_left_aside(
+    theirs: Path, base: Path, make_detector: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told(theirs)
+    theirs.write_bytes(make_detector(nms_iou_threshold=0.6))
+    refused(theirs, base, UsageError, "name them with --labels", labels=None)
+    assert bundle(theirs, base) == 0
+    assert "detector.json does not say that it is of theirs.tflite" in capsys.readouterr().err
+    spec = manifest(theirs.parent / "new" / "out").detector
+    assert spec is not None
+    assert (spec.score_threshold, spec.soft_nms, spec.pixel_offset) == (0.5, None, -1.0)
+
+
+@pytest.mark.usefixtures("no_compiler")
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"class_names": ["a", "b", "c"]}, "knows 2 classes"),
+        ({"pixel_scale": 1.0}, "choose another --normalisation"),
+        ({"top_k": 7}, r"detector\.json: says top_k 7, the model has 4"),
+        ({"nms_iou": 0.1}, "says nms_iou 0.1, the model has 0.5"),
+        ({"input_shape": (1, 80, 80, 3)}, "says input_shape"),
+        (
+            {"outputs": {"boxes": "PP", "scores": "PP:1", "classes": "PP:2", "count": "PP:3"}},
+            "says outputs",
+        ),
+    ],
+)
+def test_a_spec_that_contradicts_its_model_is_refused(
+    theirs: Path, base: Path, changes: dict[str, Any], complaint: str
+) -> None:
+    told(theirs, **changes)
+    refused(theirs, base, UsageError, complaint, labels=None)
+
+
 def refused(theirs: Path, base: Path | None, error: type[EarmarkError], complaint: str,
-            *more: object, **words: str) -> None:  # fmt: skip
+            *more: object, **words: str | None) -> None:  # fmt: skip
     with pytest.raises(error, match=complaint) as caught:
         bundle(theirs, base, *more, **words)
     assert "\n" not in str(caught.value)

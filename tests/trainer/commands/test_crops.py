@@ -97,7 +97,9 @@ def test_propose_says_what_cannot_be(tmp_path: Path) -> None:
         run("propose", clip, "--bundle", DEMO / "bundle", "--spec", tmp_path, "--out", out)
     with pytest.raises(UsageError, match=r"none\.tflite: no such file"):
         run("propose", clip, "--detector", tmp_path / "none.tflite", "--out", out)
-    with pytest.raises(UsageError, match=r"detector\.json: no such file"):
+    with pytest.raises(
+        UsageError, match=r"detector\.json: does not say how detector\.tflite is fed"
+    ):
         run("propose", clip, "--detector", DEMO / "bundle" / "detector.tflite", "--out", out)
     with pytest.raises(UsageError, match="no such video"):
         run("propose", tmp_path / "none.mp4", "--bundle", DEMO / "bundle", "--out", out)

@@ -103,7 +103,9 @@ def test_convert_through_all_formats(
         run("convert", pens, "--to", "coco", "--out", tmp_path / "coco")
 
 
-def test_convert_takes_frames_from_videos(tmp_path: Path) -> None:
+def test_convert_takes_frames_from_videos(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()
     writer = cv2.VideoWriter(
@@ -114,11 +116,12 @@ def test_convert_takes_frames_from_videos(tmp_path: Path) -> None:
     writer.release()
     points = np.zeros((4, 7, 1))
     points[:] = np.array([80, 60, 60, 60])[:, None, None]
-    entry = np.empty((1, 1), object)
-    entry[0, 0] = points
+    entry = np.empty((1, 2), object)
+    entry[0, 0], entry[0, 1] = points, points
     savemat(tmp_path / "LocationSelected.mat", {"LocationSelected": entry})
     mat, out = tmp_path / "LocationSelected.mat", tmp_path / "out"
     assert run("convert", mat, "--to", "voc", "--out", out, "--video", videos, "--every", 3) == 0
+    assert "annotates 'video02', of which there is no video" in capsys.readouterr().err
     frames = read_frames(out)
     assert [path.name for path in frames.paths] == [f"video01_{n:06}.jpg" for n in (0, 3, 6)]
     assert frames.sessions == ("video01",) * 3
@@ -178,10 +181,30 @@ def test_split_by_name_is_refused_for_neighbouring_frames(
     assert [path.name for path in test.paths] == [f"pen{pen}_1.png" for pen in range(3)]
     with pytest.raises(UsageError, match="leave out --by and --test"):
         run("split", pens, "--out", tmp_path / "t", "--every", 2, "--by", "date")
-    with pytest.raises(UsageError, match="--force is for --every"):
-        run("split", pens, "--out", tmp_path / "t", "--force")
+    with pytest.raises(UsageError, match="--force is for --every and for --by session"):
+        run("split", pens, "--out", tmp_path / "t", "--by", "date", "--force")
     with pytest.raises(DataError, match="names no date"):
         run("split", pens, "--out", tmp_path / "t", "--by", "date")
+
+
+def test_frames_without_sessions_are_split_only_by_force(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = []
+    for row in range(10):
+        images.append({"id": row, "file_name": f"{row:04}.png"})
+        cv2.imwrite(str(tmp_path / f"{row:04}.png"), np.full((20, 40, 3), 20 * row, np.uint8))
+    content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "cow"}]}
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"0000\.png: its name gives no session"):
+        run("split", tmp_path, "--out", tmp_path / "s")
+    assert run("split", tmp_path, "--out", tmp_path / "s", "--force") == 0
+    assert "warning: frames were split without knowing" in capsys.readouterr().err
+    assert run("split", tmp_path, "--out", tmp_path / "e", "--every", 5) == 0
+    assert "warning: frames were split without knowing" in capsys.readouterr().err
+    # What was written states each one's session, and still gives none.
+    with pytest.raises(DataError, match="its name gives no session"):
+        run("split", tmp_path / "e" / "train.json", "--images", tmp_path, "--out", tmp_path / "f")
 
 
 def test_preview_draws_a_sheet(

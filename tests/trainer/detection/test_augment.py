@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -117,6 +118,31 @@ def test_frames_kept_larger_than_the_input_give_the_same_view(scale: float) -> N
         difference = np.abs(views[0].image.astype(int) - views[1].image).mean()
         # Edges may differ; a shift of half a pixel would show along all of them.
         assert difference < 2
+
+
+def test_a_sharp_view_lies_where_a_resized_one_does() -> None:
+    """The centre of light of a large frame, seen at half its size, to a tenth of a pixel."""
+    y, x = np.mgrid[:320, :320] + 0.5
+    light = np.exp(-(((x - 150) / 20) ** 2) - ((y - 170) / 30) ** 2)
+    large = np.repeat((light * 255).astype(np.uint8)[..., None], 3, axis=2)
+    small = cv2.resize(large, (160, 160), interpolation=cv2.INTER_AREA)
+    augment = FrameAugmenter((160, 160), 0, (0, 0, 0), replace(STILL, scale=1.5))
+    boxes, classes = np.array([[60, 60, 100, 100]], np.float32), np.zeros(1, np.int32)
+    grown = 0
+    for seed in range(20):
+        views = [
+            augment(image, boxes, classes, np.random.default_rng(seed)) for image in (small, large)
+        ]
+        if (views[0].boxes[0, 2:] - views[0].boxes[0, :2]).max() <= 40:
+            continue
+        grown += 1
+        centres = []
+        for view in views:
+            weights = view.image[..., 0].astype(float)
+            rows, columns = np.mgrid[:160, :160]
+            centres.append([(weights * rows).sum(), (weights * columns).sum()] / weights.sum())
+        np.testing.assert_allclose(centres[0], centres[1], atol=0.1)
+    assert grown > 5
 
 
 def test_a_mosaic_shows_each_part_where_its_boxes_say() -> None:

@@ -148,7 +148,11 @@ def test_frames_of_the_same_name_do_not_take_each_others_place(tmp_path: Path) -
     boxes: list[Annotation] = [(row, "ann", (10, 10, 50, 50)) for row in range(2)]
     source = herd(tmp_path / "in", boxes, ("x/day_1.png", "y/day_1.png"))
     cut(source, tmp_path / "out", STILL)
-    assert files(tmp_path / "out") == ["ann/day_1-2.jpg", "ann/day_1.jpg"]
+    assert files(tmp_path / "out") == ["ann/x-day_1.jpg", "ann/y-day_1.jpg"]
+    # Sessions that differ in what a file's name cannot hold only.
+    source = herd(tmp_path / "b", boxes, ("x y/day_1.png", "x-y/day_1.png"))
+    cut(source, tmp_path / "c", STILL)
+    assert files(tmp_path / "c") == ["ann/x-y-day_1-2.jpg", "ann/x-y-day_1.jpg"]
 
 
 def test_ids_must_be_such_that_devices_can_publish_them(tmp_path: Path) -> None:

@@ -82,10 +82,11 @@ def add_parser(commands: Commands) -> None:
 
 def _cut(options: argparse.Namespace) -> int:
     from rich.console import Console
+    from rich.text import Text
 
     from edge.files import new_directory
     from trainer.data.annotations.formats import read_raw
-    from trainer.data.annotations.video import extract, sessions_of, videos_of
+    from trainer.data.annotations.video import extract, left_out, sessions_of, videos_of
     from trainer.data.crops import read_crops
     from trainer.labelling.cut import CutOptions, cut_crops, read_visible
     from trainer.labelling.summary import describe, describe_skipped
@@ -114,16 +115,20 @@ def _cut(options: argparse.Namespace) -> int:
         if filmed:
             raw = read_raw(options.source, options.format, every=options.every)
             videos = videos_of(options.video, sessions_of(raw))
+            unused = left_out(raw, videos)
             with progress_bar("taking frames", console) as report:
                 raw = extract(raw, videos, Path(frames), report)
         else:
             raw = read_raw(options.source, options.format, options.images)
+            unused = left_out(raw)
         visible = read_visible(raw)
         with (
             new_directory(options.out) as folder,
             progress_bar("cutting crops", console) as report,
         ):
             skipped = cut_crops(visible, folder, wanted, report)
+    for warning in unused:
+        console.print(Text.assemble(("warning: ", "bold red"), warning), soft_wrap=True)
     first, *more = describe(read_crops(options.out))
     print(f"crops {options.out}: {first}")
     for line in (describe_skipped(skipped), *more):

@@ -184,7 +184,7 @@ def _models(options: argparse.Namespace) -> tuple[Bundle | None, FrameDetector]:
     from edge.release.bundle import load_bundle, read_manifest
     from edge.vision.detector import Detector
     from edge.vision.runtime import open_model
-    from trainer.detector_spec import DETECTOR_SPEC_NAME, load_spec
+    from trainer.detector_spec import DETECTOR_SPEC_NAME, load_spec, spec_beside
 
     if options.bundle is None and options.detector is None:
         raise UsageError("give --bundle DIR, or --detector FILE.tflite, to find animals by")
@@ -199,8 +199,15 @@ def _models(options: argparse.Namespace) -> tuple[Bundle | None, FrameDetector]:
         return bundle, bundle.detector
     if not options.detector.is_file():
         raise UsageError(f"{options.detector}: no such file (--detector)")
-    place = options.spec or options.detector.with_name(DETECTOR_SPEC_NAME)
-    spec = read_manifest(place).detector if place.is_dir() else load_spec(place)
+    place = options.spec
+    if place is None:
+        spec = spec_beside(options.detector)
+        place = options.detector.with_name(DETECTOR_SPEC_NAME)
+    else:
+        spec = read_manifest(place).detector if place.is_dir() else load_spec(place)
     if spec is None:
-        raise UsageError(f"{place}: has no detector, so it does not say how one is fed")
+        raise UsageError(
+            f"{place}: does not say how {options.detector.name} is fed; name what does by --spec, "
+            "a bundle with a detector or the detector.json of that very model"
+        )
     return bundle, Detector(open_model(options.detector, options.threads), spec)

@@ -28,7 +28,7 @@ def add_parser(commands: Commands) -> None:
         "the videos in this folder",
     )
     convert.add_argument(
-        "--every", type=positive, metavar="N", help="of a video, frames 0, N, 2N, … only"
+        "--every", type=positive, metavar="N", help="of a video, every Nth annotated frame only"
     )
     convert.add_argument(
         "--link", action="store_true", help="hard-link images instead of copying them"
@@ -38,10 +38,11 @@ def add_parser(commands: Commands) -> None:
 
 def _convert(options: argparse.Namespace) -> int:
     from rich.console import Console
+    from rich.text import Text
 
-    from trainer.data.annotations.formats import read_frames, read_raw, write_frames
+    from trainer.data.annotations.formats import read_raw, write_frames
     from trainer.data.annotations.validate import strict
-    from trainer.data.annotations.video import extract, sessions_of, videos_of
+    from trainer.data.annotations.video import extract, left_out, sessions_of, videos_of
     from trainer.progress import progress_bar
 
     if options.every is not None and options.video is None:
@@ -55,16 +56,21 @@ def _convert(options: argparse.Namespace) -> int:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".frames.", dir=options.out.parent) as folder:
         if options.video is None:
-            frames = read_frames(options.source, options.format, options.images)
+            raw = read_raw(options.source, options.format, options.images)
+            unused = left_out(raw)
+            frames = strict(raw)
         else:
             raw = read_raw(options.source, options.format, every=options.every or 1)
             videos = videos_of(options.video, sessions_of(raw))
+            unused = left_out(raw, videos)
             with progress_bar("taking frames", console) as report:
                 frames = strict(extract(raw, videos, Path(folder), report))
         # Beside the new folder, so that taken frames are moved by a link.
         link = options.link or options.video is not None
         with progress_bar("writing frames", console) as report:
             notes = write_frames(frames, options.out, options.to, link=link, report=report)
+    for warning in unused:
+        console.print(Text.assemble(("warning: ", "bold red"), warning), soft_wrap=True)
     for note in notes:
         console.print(f"note: {note}", soft_wrap=True, highlight=False)
     boxes = counted(sum(map(len, frames.boxes)), "box")

@@ -29,7 +29,9 @@ def add_parser(commands: Commands) -> None:
         "--every", type=positive, metavar="N", help="instead: every Nth file by name is the test"
     )
     split.add_argument(
-        "--force", action="store_true", help="let --every put a session on both sides"
+        "--force",
+        action="store_true",
+        help="let --every put a session on both sides, or split frames whose names give none",
     )
     split.add_argument(
         "--seed", type=whole_number, default=0, metavar="S", help="which sessions (0)"
@@ -44,8 +46,10 @@ def _split(options: argparse.Namespace) -> int:
     from trainer.data.annotations import read_frames
     from trainer.data.annotations.formats import split_part
     from trainer.data.annotations.raw import whole
+    from trainer.data.annotations.sessions import without_session
     from trainer.data.annotations.split import (
         BOTH_SIDES_WARNING,
+        FRAME_SPLIT_WARNING,
         TEST_NAME,
         TRAIN_NAME,
         SplitBy,
@@ -59,23 +63,26 @@ def _split(options: argparse.Namespace) -> int:
 
     if options.every is not None and (options.by or options.test):
         raise UsageError("--every chooses by name alone; leave out --by and --test")
-    if options.force and options.every is None:
-        raise UsageError("--force is for --every; splits by session or date need none")
+    if options.force and options.by == "date":
+        raise UsageError("--force is for --every and for --by session; dates need none")
     check_target(options.out)
     frames = read_frames(options.source, options.format, options.images)
     if options.every is not None:
         train, test = split_every(frames, options.every, force=options.force)
     else:
         by: SplitBy = options.by or "session"
-        train, test = split_frames(frames, options.test or _TEST_SHARE, options.seed, by)
+        wanted = options.test or _TEST_SHARE
+        train, test = split_frames(frames, wanted, options.seed, by, force=options.force)
     console = Console(stderr=True)
     path, _ = split_part(options.source)
     folder = options.images or (path if path.is_dir() else path.parent)
     with progress_bar("measuring images", console) as report:
         root = write_split(train, test, folder, options.out, report)
-    if sessions_in_both(train, test):
-        text = Text.assemble(("warning: ", "bold red"), BOTH_SIDES_WARNING)
-        console.print(text, soft_wrap=True)
+    warnings = [BOTH_SIDES_WARNING] if sessions_in_both(train, test) else []
+    if options.by != "date" and without_session(frames):
+        warnings.append(FRAME_SPLIT_WARNING)
+    for warning in warnings:
+        console.print(Text.assemble(("warning: ", "bold red"), warning), soft_wrap=True)
     for name, part in ((TRAIN_NAME, train), (TEST_NAME, test)):
         boxes = sum(map(len, part.boxes))
         print(

@@ -129,19 +129,21 @@ def _detection(options: argparse.Namespace) -> int:
 def _spec(options: argparse.Namespace) -> tuple[Manifest | None, DetectorSpec]:
     """Return what says how the detector is fed and read, and the bundle's manifest if there is."""
     from edge.release.bundle import read_manifest
-    from trainer.detector_spec import DETECTOR_SPEC_NAME, load_spec
+    from trainer.detector_spec import DETECTOR_SPEC_NAME, load_spec, spec_beside
 
     folder = options.bundle
     if options.model is None and options.spec is not None:
         raise UsageError("--spec goes with --model; --bundle has a manifest of its own")
     if options.model is not None:
-        beside = options.model.with_name(DETECTOR_SPEC_NAME)
-        folder = options.spec or (beside if beside.is_file() else None)
+        folder = options.spec
         if folder is None:
-            raise UsageError(
-                f"--model needs --spec, a bundle or a file, to know how it is fed: there is no "
-                f"{DETECTOR_SPEC_NAME} beside it"
-            )
+            beside = spec_beside(options.model)
+            if beside is None:
+                raise UsageError(
+                    f"--model needs --spec, a bundle or a file, to know how it is fed: there is no "
+                    f"{DETECTOR_SPEC_NAME} of {options.model} beside it"
+                )
+            return None, beside
         if not folder.is_dir():
             return None, load_spec(folder)
     manifest = read_manifest(folder)

@@ -22,8 +22,9 @@ from trainer.data.annotations.raw import (
     is_within,
     problem_of,
 )
+from trainer.data.annotations.sessions import sessions_of_frames
 from trainer.data.annotations.validate import validate
-from trainer.data.crops import SUFFIXES, session_of
+from trainer.data.crops import SUFFIXES
 from trainer.data.frames import FrameSet
 from trainer.progress import Report, silent
 
@@ -78,11 +79,13 @@ def check(
     }
     # The reader said that it cannot be decoded; why it cannot is said below.
     problems = [problem for problem in problems if problem.kind != "broken image"]
-    for row, (path, frame) in enumerate(listed.items()):
+    for row, path in enumerate(listed):
         found = look_at(path)
         if isinstance(found, Look):
             looks[path] = found
-            problems += _oddities(frame, found)
+            if found.empty:
+                message = "is of one colour: nothing to see"
+                problems.append(Problem("empty image", str(path), message, "warning"))
         else:
             problems.append(found)
         report(row + 1, len(listed))
@@ -101,16 +104,6 @@ def check(
     )
 
 
-def _oddities(frame: RawFrame, look: Look) -> Iterator[Problem]:
-    where = str(frame.path)
-    if frame.size is not None and frame.size != look.size:
-        (width, height), (w, h) = look.size, frame.size
-        message = f"has {width}x{height} pixels, declared are {w}x{h} ({frame.where})"
-        yield Problem("size differs from declared", where, message)
-    if look.empty:
-        yield Problem("empty image", where, "is of one colour: nothing to see", "warning")
-
-
 def _copies(looks: dict[Path, Look], raw: RawFrames) -> Iterator[Problem]:
     paths = list(looks)
     by_digest: dict[str, list[Path]] = defaultdict(list)
@@ -120,7 +113,8 @@ def _copies(looks: dict[Path, Look], raw: RawFrames) -> Iterator[Problem]:
         for other in others:
             message = f"has the same bytes as {first}"
             yield Problem("duplicate image", str(other), message, "warning")
-    session = {frame.path: frame.session or session_of(frame.path) for frame in raw.frames}
+    named = sessions_of_frames(raw.frames, raw.images)
+    session = {frame.path: own for frame, own in zip(raw.frames, named, strict=True)}
     groups = [session[path] for path in paths]
     # Pictures of one colour are all alike.
     seen = [row for row, path in enumerate(paths) if not looks[path].empty]

@@ -22,18 +22,22 @@ from trainer.data.annotations.raw import (
     RawFrames,
     animal_of,
     declared_size,
+    is_file,
 )
 from trainer.data.annotations.validate import strict
 from trainer.data.frames import FrameSet
 
 ANNOTATIONS_NAME = "annotations.json"
+# What Windows tools put in front of text in UTF-8.
+_BOM = b"\xef\xbb\xbf"
 
 
 class _Image(msgspec.Struct):
     id: int
     file_name: str
-    width: int | None = None
-    height: int | None = None
+    # Tools that keep their tables in floats write whole numbers as 640.0.
+    width: float | None = None
+    height: float | None = None
     session: str | None = None
 
 
@@ -42,9 +46,9 @@ class _Annotation(msgspec.Struct):
     category_id: int
     bbox: tuple[float, float, float, float]
     id: int | str = "without id"
-    iscrowd: int = 0
-    animal_id: int | str | None = None
-    animal: int | str | None = None
+    iscrowd: bool | int = 0
+    animal_id: int | float | str | None = None
+    animal: int | float | str | None = None
     attributes: Any = None
 
     def named(self) -> str | None:
@@ -91,9 +95,14 @@ def read(annotations: Path, images: Path | None = None) -> RawFrames:
         raise DataError(f"{annotations}: image ids are not unique")
     boxes: list[list[RawBox]] = [[] for _ in coco.images]
     problems: list[Problem] = []
+    ids: set[int | str] = set()
     for number, annotation in enumerate(coco.annotations):
         place = annotation.id if annotation.id != "without id" else f"without id (number {number})"
         where = f"{annotations}: annotation {place}"
+        if annotation.id != "without id" and annotation.id in ids:
+            message = "its id is another annotation's as well; both are read"
+            problems.append(Problem("annotation id", where, message, "warning"))
+        ids.add(annotation.id)
         wrong = _refused(annotation, names, rows)
         if wrong is not None:
             problems.append(Problem(wrong[0], where, wrong[1]))
@@ -110,8 +119,8 @@ def read(annotations: Path, images: Path | None = None) -> RawFrames:
     frames = tuple(
         RawFrame(
             image.file_name,
-            folder / image.file_name,
-            declared_size(image.width, image.height),
+            _place(folder, image.file_name),
+            _size(image, f"{annotations}: image {image.id}", problems),
             image.session,
             tuple(own),
             str(annotations),
@@ -153,10 +162,28 @@ def write(frames: list[PlacedFrame], class_names: tuple[str, ...], folder: Path)
 
 
 def _decode(annotations: Path) -> _Coco:
+    data = read_bytes(annotations, "COCO annotations")
     try:
-        return msgspec.json.decode(read_bytes(annotations, "COCO annotations"), type=_Coco)
+        return msgspec.json.decode(
+            memoryview(data)[len(_BOM) * data.startswith(_BOM) :], type=_Coco
+        )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{annotations}: not COCO annotations: {error}") from error
+
+
+def _place(folder: Path, name: str) -> Path:
+    """Return where an image is: Windows' separators are meant, unless a file is called so."""
+    path = folder / name
+    return path if "\\" not in name or is_file(path) else folder / name.replace("\\", "/")
+
+
+def _size(image: _Image, where: str, problems: list[Problem]) -> tuple[int, int] | None:
+    sides = image.width or 0, image.height or 0
+    if any(side != int(side) for side in sides):
+        message = f"its size is {sides[0]:g} x {sides[1]:g}, not whole numbers"
+        problems.append(Problem("broken file", where, message))
+        return None
+    return declared_size(*map(int, sides))
 
 
 def _refused(
@@ -170,4 +197,7 @@ def _refused(
         return "unknown class", f"no category {annotation.category_id}; there are {known}"
     if annotation.iscrowd:
         return "crowd", "marks a crowd; draw one box an animal instead"
+    for name, value in (("animal_id", annotation.animal_id), ("animal", annotation.animal)):
+        if isinstance(value, float) and not value.is_integer():
+            return "animal id", f"its {name} is {value:g}; write a whole number or text"
     return None

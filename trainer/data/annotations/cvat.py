@@ -69,12 +69,22 @@ def read(source: Path, images: Path | None = None, every: int | None = None) -> 
     if tracks:
         if len(root.findall("meta//task")) > 1:
             raise DataError(f"{source}: holds several videos; export each task by itself")
-        session = Path(text_of(root, "meta//source").replace("\\", "/")).stem or source.stem
+        video = text_of(root, "meta//source")
+        session = Path(video.replace("\\", "/")).stem or source.stem
         place = VideoImages(source, folder, session, every)
-        frames += _filmed(source, root, tracks, place, problems)
+        filmed = _filmed(source, root, tracks, place, problems)
+        if not filmed and not video and root.find("meta") is not None:
+            # Such a task numbers its images in an order that the file does not tell.
+            raise DataError(
+                f"{source}: has tracks and names no video: a task of images, exported as one of a "
+                'video; export it as "CVAT for images 1.1"'
+            )
+        if not filmed:
+            raise DataError(f"{source}: {place.missing()}")
+        frames += filmed
     if not frames:
         raise DataError(f"{source}: lists no images and no tracks")
-    used = {box.class_name for frame in frames for box in frame.boxes}
+    used = {box.class_name.strip() for frame in frames for box in frame.boxes}
     labels = [text_of(label, "name") for label in root.iterfind("meta//labels/label")]
     # A file without its meta part has the classes that it uses; a project lists labels by task.
     names = tuple(dict.fromkeys(labels)) or tuple(sorted(used))

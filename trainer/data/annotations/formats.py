@@ -15,7 +15,9 @@ from trainer.data.annotations import coco, cvat, cvat_write, psrg, voc, yolo
 from trainer.data.annotations.markup import root_tag
 from trainer.data.annotations.placed import PlacedBox, PlacedFrame
 from trainer.data.annotations.raw import RawFrames, whole
-from trainer.data.annotations.validate import image_size, strict
+from trainer.data.annotations.sessions import frame_of, nameless
+from trainer.data.annotations.sizes import image_size
+from trainer.data.annotations.validate import strict
 from trainer.data.crops import session_of
 from trainer.data.frames import FrameSet
 from trainer.progress import Report, silent
@@ -24,13 +26,20 @@ Format = Literal["coco", "voc", "yolo", "cvat", "psrg"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 WRITABLE = ("coco", "voc", "yolo", "cvat")
 _WRITERS = {"coco": coco.write, "voc": voc.write, "yolo": yolo.write, "cvat": cvat_write.write}
+# These have no list of classes.
+_BY_BOXES = ("voc",)
 # What else is in a file's name would need care in some format or on some system.
 _UNSAFE = re.compile(r"[^\w.+-]+")
 _IMAGES = "images"
 
 
 def split_part(source: Path) -> tuple[Path, str | None]:
-    """Return a path and the part of it that is meant: `data.yaml#val` means the images of `val`."""
+    """Return a path and the part of it that is meant: `data.yaml#val` means the images of `val`.
+
+    What is there under its whole name, `pens#2`, is meant itself.
+    """
+    if source.exists():
+        return source, None
     stem, mark, part = source.name.rpartition("#")
     return (source.with_name(stem), part) if mark and stem and part else (source, None)
 
@@ -111,12 +120,18 @@ def write_frames(
     Images go into `images`, copied as they are or hard-linked, under names of their own that begin
     with the session (`<session>_<frame>`), so that no format loses it. Read back, the boxes are
     the same to the last bit of float32. Raises DataError for an image that cannot be read, or is
-    smaller than its boxes say, UsageError where `out` exists; then nothing is left behind.
+    smaller than its boxes say, or for frames without any class in a format that must list one;
+    UsageError where `out` exists. Then nothing is left behind.
     """
     if format not in _WRITERS:
         raise UsageError(f"{format} cannot be written; choose one of {', '.join(WRITABLE)}")
     if out.exists() or out.is_symlink():
         raise UsageError(f"{out}: exists already; choose another --out")
+    if not frames.class_names and format not in _BY_BOXES:
+        raise DataError(
+            f"the frames have no boxes and name no class, and {format} must list one: annotate an "
+            f"animal, or write {' or '.join(_BY_BOXES)}"
+        )
     with new_directory(out) as folder:
         (folder / _IMAGES).mkdir()
         placed: list[PlacedFrame] = []
@@ -126,7 +141,19 @@ def write_frames(
             placed.append(place(frames, row, f"{_IMAGES}/{name}"))
             report(row + 1, len(frames))
         _WRITERS[format](placed, frames.class_names, folder)
+    return _lost(frames, names, format)
+
+
+def _lost(frames: FrameSet, names: Sequence[str], format: Format) -> tuple[str, ...]:
+    """Return a line for each thing that a format cannot hold. names: of the images, as written."""
     notes = []
+    used = {int(label) for labels in frames.classes for label in labels}
+    unused = [repr(name) for row, name in enumerate(frames.class_names) if row not in used]
+    if format in _BY_BOXES and unused:
+        notes.append(
+            f"{format.upper()} has classes by their boxes only: {', '.join(unused)} without any "
+            f"{'is' if len(unused) == 1 else 'are'} left out"
+        )
     if format == "yolo" and any(name is not None for names in frames.animals for name in names):
         notes.append("YOLO has no room for animals' ids: they are left out")
     if format == "yolo" and any(
@@ -169,8 +196,12 @@ def image_names(frames: FrameSet) -> tuple[str, ...]:
     names = []
     for path, session in zip(frames.paths, frames.sessions, strict=True):
         stem = _UNSAFE.sub("-", path.stem)
-        if session_of(path) != session:
-            stem = f"{_UNSAFE.sub('-', session)}_{stem.replace('_', '-')}"
+        if nameless(path, session):
+            # It is to stay a frame without a session, of whichever folder.
+            stem = _UNSAFE.sub("-", session).replace("_", "-")
+        elif session_of(path) != session:
+            frame = _UNSAFE.sub("-", frame_of(path, session))
+            stem = f"{_UNSAFE.sub('-', session)}_{frame.replace('_', '-')}"
         unique, number = stem, 2
         while unique.lower() in taken:
             unique, number = f"{stem}-{number}", number + 1

@@ -30,12 +30,11 @@ _AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """An image file. size: (width, height). thumb: float32 (24, 24) grey levels. digest: SHA-256.
+    """An image file. thumb: float32 (24, 24) grey levels. digest: SHA-256.
 
     empty: the picture is of one colour.
     """
 
-    size: tuple[int, int]
     digest: str
     thumb: NDArray[np.float32]
     empty: bool
@@ -56,9 +55,7 @@ def look_at(path: Path) -> Look | Problem:
         return Problem("broken image", str(path), f"cannot be read: {error.strerror}")
     except DataError as error:
         return problem_of("broken image", path, error)
-    height, width = image.shape[:2]
     return Look(
-        (width, height),
         hashlib.sha256(data).hexdigest(),
         _thumb(image),
         float(image.std(axis=(0, 1)).max()) < _EMPTY_SPREAD,

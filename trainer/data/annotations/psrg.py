@@ -2,7 +2,8 @@
 
 `LocationSelected.mat` holds a cell array, 1 by 15, an entry a video: an array (4, frames, animals)
 of x1 y1 x2 y2 in pixels, front and rear. `InitialLabels.mat` beside it, if it is there, holds the
-animals' numbers in the same order. An animal without both points (NaN or 0) is not marked.
+animals' numbers in the same order. An animal without both points (NaN or 0), or with both on one
+spot, is not marked.
 
 A box is made as the original made it: along the back from 1.4 lengths before the rear point to 0.8
 behind it, 0.4 lengths to either side; then the upright box around that, cut to the image. Videos
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from edge.errors import DataError
 from trainer.data.annotations.files import read_bytes
-from trainer.data.annotations.raw import RawBox, RawFrame, RawFrames
+from trainer.data.annotations.raw import Problem, RawBox, RawFrame, RawFrames
 from trainer.data.annotations.video import VideoImages
 
 LOCATIONS, LABELS = "LocationSelected", "InitialLabels"
@@ -42,6 +43,8 @@ def read(source: Path, images: Path | None = None, every: int | None = None) -> 
     if len(labels) != len(cells):
         raise DataError(f"{names}: has {len(labels)} entries, and {path.name} has {len(cells)}")
     frames: list[RawFrame] = []
+    problems: list[Problem] = []
+    missing: list[str] = []
     for row, (points, animals) in enumerate(zip(cells, labels, strict=True), 1):
         where = f"{path}: entry {row}"
         if points.size == 0:
@@ -49,10 +52,16 @@ def read(source: Path, images: Path | None = None, every: int | None = None) -> 
         marks = _points(points, where)
         own = _animals(animals, marks.shape[2], f"{names}: entry {row}")
         place = VideoImages(path, folder, f"video{row:02d}", every)
-        for number in place.wanted(range(marks.shape[1])):
-            boxes = _boxes(marks[:, number], own, f"{where}: frame {number}")
+        wanted = place.wanted(range(marks.shape[1]))
+        if not wanted:
+            missing.append(place.missing())
+            problems.append(Problem("video without images", where, missing[-1], "warning"))
+        for number in wanted:
+            boxes = _boxes(marks[:, number], own, f"{where}: frame {number}", problems)
             frames.append(place.frame(number, None, boxes))
-    return RawFrames(path, folder, (CLASS_NAME,), tuple(frames))
+    if missing and not frames:
+        raise DataError(f"{path}: {missing[0]}")
+    return RawFrames(path, folder, (CLASS_NAME,), tuple(frames), tuple(problems))
 
 
 def back_boxes(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -65,13 +74,27 @@ def back_boxes(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([ends.min(axis=0) - side, ends.max(axis=0) + side]).T
 
 
-def _boxes(points: NDArray[np.float64], animals: list[str | None], where: str) -> list[RawBox]:
-    """Return the boxes of one frame's marked animals; points (4, A)."""
+def _boxes(
+    points: NDArray[np.float64],
+    animals: list[str | None],
+    where: str,
+    problems: list[Problem],
+) -> list[RawBox]:
+    """Return the boxes of one frame's marked animals; points (4, A).
+
+    Two clicks on the same spot mark nobody.
+    """
     # What is not finite is told by the validation.
     with np.errstate(invalid="ignore", over="ignore"):
         corners = back_boxes(points)
     unknown = np.isnan(points).any(axis=0)
     both = ~unknown & points[:2].any(axis=0) & points[2:].any(axis=0)
+    spot = both & np.isfinite(points).all(axis=0) & (points[:2] == points[2:]).all(axis=0)
+    for row in np.flatnonzero(spot):
+        message = f"front and rear are both at {points[0, row]:g}, {points[1, row]:g}: not marked"
+        problems.append(
+            Problem("animal not marked", f"{where}: animal {row + 1}", message, "warning")
+        )
     return [
         RawBox(
             tuple(corners[row].tolist()),
@@ -80,7 +103,7 @@ def _boxes(points: NDArray[np.float64], animals: list[str | None], where: str) -
             f"{where}: animal {row + 1}",
             hull=True,
         )
-        for row in np.flatnonzero(both)
+        for row in np.flatnonzero(both & ~spot)
     ]
 
 

@@ -15,6 +15,9 @@ Kind = Literal[
     "unknown class",
     "unknown image",
     "missing image",
+    "video without images",
+    "animal not marked",
+    "annotation id",
     "image outside its folder",
     "image listed twice",
     "file name",
@@ -96,7 +99,8 @@ class RawFrame:
 class RawFrames:
     """All that was read from `source`. images: the folder that all images must lie in.
 
-    problems: what the reader itself found wrong; it read on after each.
+    problems: what the reader itself found wrong; it read on after each. by_boxes: the format has no
+    list of classes, so without boxes there may be none.
     """
 
     source: Path
@@ -104,6 +108,7 @@ class RawFrames:
     class_names: tuple[str, ...]
     frames: tuple[RawFrame, ...]
     problems: tuple[Problem, ...] = ()
+    by_boxes: bool = False
 
 
 def problem_of(kind: Kind, path: Path, error: Exception) -> Problem:
@@ -126,6 +131,8 @@ def animal_of(values: dict[str, Any]) -> str | None:
     """Return the animal's id among a box's attributes: text or a whole number."""
     for key in ANIMAL_KEYS:
         value = values.get(key)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
             return str(value).strip()
     return None

@@ -14,6 +14,7 @@ from edge.files import write_atomically
 from trainer.data.annotations import coco
 from trainer.data.annotations.formats import common_root, place
 from trainer.data.annotations.raw import whole
+from trainer.data.annotations.sessions import without_session
 from trainer.data.frames import FrameSet
 from trainer.data.splits import day_of
 from trainer.progress import Report, silent
@@ -24,19 +25,37 @@ BOTH_SIDES_WARNING = (
     "sessions are on both sides: near-duplicates of the test frames are trained on, so the figures "
     "say nothing about other days"
 )
+FRAME_SPLIT_WARNING = (
+    "frames were split without knowing their sessions (<session>_<frame>.jpg): of a video, "
+    "near-duplicates of the test frames are trained on, so the figures say nothing about other days"
+)
 _MOST_OVER = 1.5
 
 
 def split_frames(
-    frames: FrameSet, fraction: float, seed: int, by: SplitBy = "session"
+    frames: FrameSet,
+    fraction: float,
+    seed: int,
+    by: SplitBy = "session",
+    *,
+    force: bool = False,
 ) -> tuple[FrameSet, FrameSet]:
     """Return (train, held_out) with about `fraction` of the frames held out, by whole sessions.
 
     by: "session": one camera and stretch of time, as a video; "date": whole days, found in the
-    sessions' names. Which are held out falls by `seed`. DataError with one session or day only.
+    sessions' names. Which are held out falls by `seed`. DataError with one session or day only;
+    without `force` also by session where frames' names give none (`without_session`).
     """
     if by not in get_args(SplitBy):
         raise UsageError(f"no split {by!r}; choose one of {', '.join(get_args(SplitBy))}")
+    unnamed = without_session(frames) if by == "session" else []
+    if unnamed and not force:
+        raise DataError(
+            f"{unnamed[0]}: its name gives no session (<session>_<frame>.jpg), nor do those of "
+            f"{len(unnamed) - 1} others; each would be a session of its own, and near-duplicate "
+            "frames would lie on both sides: rename them, or force it (--force; in a recipe "
+            "force_frame_split: true)"
+        )
     units = frames.sessions if by == "session" else tuple(map(day_of, frames.sessions))
     held = _whole(units, fraction, seed)
     if not held.any():
@@ -55,7 +74,8 @@ def split_every(frames: FrameSet, every: int, *, force: bool = False) -> tuple[F
     every: 5 means the fifth, the tenth, … of the files sorted by name: indices 4, 9, … from 0.
     The names are those below the folder that all files have in common. Refused (DataError) without
     `force` where that puts a session on both sides: neighbouring frames of a video are
-    near-duplicates, and figures on them say nothing about other days.
+    near-duplicates, and figures on them say nothing about other days. Where names give no session
+    nobody can tell: that is for the caller to warn of (`without_session`).
     """
     if every < 2:
         raise UsageError(
@@ -100,6 +120,8 @@ def write_split(
     overwritten (see `check_target`).
     """
     check_target(out)
+    if not train.class_names:
+        raise DataError("the frames have no boxes and name no class; annotate an animal first")
     root = common_root([*train.paths, *test.paths], source)
     done, total = 0, len(train) + len(test)
     documents = []

@@ -15,6 +15,7 @@ from edge.errors import DataError
 from edge.vision.opencv import silence_opencv
 from edge.vision.types import Floats
 from trainer.data.annotations.raw import (
+    Corners,
     Kind,
     Problem,
     RawBox,
@@ -25,7 +26,8 @@ from trainer.data.annotations.raw import (
     problem_of,
     whole,
 )
-from trainer.data.crops import load_image, session_of
+from trainer.data.annotations.sessions import sessions_of_frames
+from trainer.data.annotations.sizes import image_size, size_problem
 from trainer.data.frames import FrameSet
 
 # Labelling tools round: a box may reach this far over the edge and is cut there.
@@ -55,9 +57,10 @@ def validate(raw: RawFrames) -> Validated:
     """Check everything that can be told without looking at pictures.
 
     Class names are unique; each image is there once, within `raw.images`, under a name that is
-    text; boxes are finite, have an area and lie in their image. A box that reaches over the edge by
-    a pixel of rounding is cut, as is one around another shape. An image is opened only where no
-    size is declared. A frame without boxes is a frame without animals.
+    text, and has the size that is declared; boxes are finite, have an area and lie in their image.
+    A box that reaches over the edge by a pixel of rounding is cut, as is one around another shape.
+    Of an image only the header is read, unless no size is declared. A frame without boxes is a
+    frame without animals.
     """
     problems = list(raw.problems)
     add = partial(_add, problems)
@@ -65,11 +68,14 @@ def validate(raw: RawFrames) -> Validated:
     if not raw.frames:
         add("no images", str(raw.source), "lists no images")
     index = {name: row for row, name in enumerate(names)}
-    kept: list[tuple[RawFrame, list[Floats], list[RawBox]]] = []
+    kept: list[tuple[RawFrame, str, list[Floats], list[RawBox]]] = []
     seen: set[Path] = set()
-    for frame in raw.frames:
+    sessions = sessions_of_frames(raw.frames, raw.images)
+    for frame, session in zip(raw.frames, sessions, strict=True):
         if not _check_image(frame, raw, seen, add):
             continue
+        if (wrong := size_problem(frame)) is not None:
+            problems.append(wrong)
         boxes: list[Floats] = []
         right: list[RawBox] = []
         size = frame.size
@@ -78,28 +84,28 @@ def validate(raw: RawFrames) -> Validated:
             size = size or _measured(frame, problems)
             if size is None:
                 break
-            if box.class_name not in index:
+            if box.class_name.strip() not in index:
                 known = ", ".join(names)
                 add("unknown class", box.where, f"no class {box.class_name!r}; there are {known}")
             elif (corners := _corners(box, frame, size, add)) is not None:
                 boxes.append(corners)
                 right.append(box)
-        kept.append((frame, boxes, right))
+        kept.append((frame, session, boxes, right))
     frames = FrameSet(
         tuple(frame.path for frame, *_ in kept),
-        tuple(np.array(boxes, np.float32).reshape(-1, 4) for _, boxes, _ in kept),
+        tuple(np.array(boxes, np.float32).reshape(-1, 4) for _, _, boxes, _ in kept),
         tuple(_classes(right, index) for *_, right in kept),
-        tuple(frame.session or session_of(frame.path) for frame, *_ in kept),
+        tuple(session for _, session, *_ in kept),
         names,
         tuple(tuple(box.animal for box in right) for *_, right in kept),
     )
     return Validated(frames, tuple(problems))
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Return an image's (width, height) as it is trained on: upright; DataError for none."""
-    height, width = load_image(path).shape[:2]
-    return width, height
+def overshoot(corners: Corners, size: tuple[int, int]) -> float:
+    """Return by how many pixels a box reaches over an edge of its image (width, height)."""
+    x1, y1, x2, y2 = corners
+    return max(-x1, -y1, x2 - size[0], y2 - size[1])
 
 
 def _add(problems: list[Problem], kind: Kind, where: str, message: str) -> None:
@@ -107,15 +113,14 @@ def _add(problems: list[Problem], kind: Kind, where: str, message: str) -> None:
 
 
 def _class_names(raw: RawFrames, add: _Add) -> tuple[str, ...]:
-    """Return the names, each once."""
-    names = tuple(dict.fromkeys(raw.class_names))
-    if not names and raw.frames:
+    """Return the names, each once, without the spaces around them: some formats lose those."""
+    names = tuple(dict.fromkeys(name.strip() for name in raw.class_names))
+    if not names and raw.frames and not raw.by_boxes:
         add("classes", str(raw.source), "lists no classes; it needs at least one box or class")
     if len(names) < len(raw.class_names):
         add("classes", str(raw.source), "class names are not unique")
-    for name in names:
-        if not name.strip():
-            add("classes", str(raw.source), "a class has no name")
+    if "" in names:
+        add("classes", str(raw.source), "a class has no name")
     return names
 
 
@@ -154,7 +159,7 @@ def _measured(frame: RawFrame, problems: list[Problem]) -> tuple[int, int] | Non
 
 
 def _classes(boxes: list[RawBox], index: dict[str, int]) -> NDArray[np.int32]:
-    return np.array([index[box.class_name] for box in boxes], np.int32)
+    return np.array([index[box.class_name.strip()] for box in boxes], np.int32)
 
 
 def _corners(box: RawBox, frame: RawFrame, size: tuple[int, int], add: _Add) -> Floats | None:
@@ -171,7 +176,7 @@ def _corners(box: RawBox, frame: RawFrame, size: tuple[int, int], add: _Add) -> 
     limits = np.array([width, height, width, height], np.float64)
     cut = np.clip(np.array(box.corners, np.float64), 0, limits).astype(np.float32)
     outside = f"reaches outside {frame.name} ({width}x{height} pixels)"
-    if not box.hull and max(-x1, -y1, x2 - width, y2 - height) > OVERSHOOT_PX:
+    if not box.hull and overshoot(box.corners, size) > OVERSHOOT_PX:
         add("box outside its image", box.where, f"{box.shown()} {outside}")
         return None
     if not (cut[2] > cut[0] and cut[3] > cut[1]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,22 +35,26 @@ class VideoImages:
         self._source, self._folder, self._session, self._every = source, folder, session, every
         self._there = {} if every is not None else _numbered(folder, session)
 
-    def wanted(self, numbers: Iterable[int]) -> list[int]:
-        """Return those of the annotated frames that have an image, or get one.
+    def wanted(self, numbers: Sequence[int]) -> list[int]:
+        """Return those of the annotated frames, in order, that have an image, or get one.
 
-        Frames without an image are left out, as a person does who takes every tenth; DataError
-        when none has one.
+        Of a video that is still to be taken every so many, from the first annotated one on: a
+        task may begin anywhere and skip frames itself. Otherwise frames without an image are left
+        out, as a person does who takes every tenth; none of them may be left.
         """
         if self._every is not None:
-            return [number for number in numbers if number % self._every == 0]
-        found = [number for number in numbers if number in self._there]
-        if not found:
-            raise DataError(
-                f"{self._source}: annotates the video {self._session!r}, and {self._folder} holds "
-                f"no images of it ({image_name(self._session, 0)}, …); take them from the video "
-                "with `earmark-trainer data convert --video`"
-            )
-        return found
+            return list(numbers[:: self._every])
+        return [number for number in numbers if number in self._there]
+
+    def missing(self) -> str:
+        """Say that there is no image of the video, and what to do."""
+        if self._every is not None:
+            return f"annotates no frame of the video {self._session!r}"
+        return (
+            f"annotates the video {self._session!r}, and {self._folder} holds "
+            f"no images of it ({image_name(self._session, 0)}, …); take them from the video "
+            "with `earmark-trainer data convert --video`"
+        )
 
     def frame(self, number: int, size: tuple[int, int] | None, boxes: Sequence[RawBox]) -> RawFrame:
         """Return a frame with its image."""
@@ -65,10 +69,11 @@ def image_name(session: str, number: int) -> str:
 
 
 def videos_of(path: Path, sessions: Sequence[str]) -> dict[str, Path]:
-    """Return each session's video: `path` itself, or one in that folder.
+    """Return the sessions' videos: `path` itself, or those in that folder.
 
     In a folder a video is its session's by its name, or by the number that ends the one and begins
-    the other (`video03`, `03_pens.mp4`). DataError for a session without exactly one.
+    the other (`video03`, `03_pens.mp4`). A session without one is left out. DataError for one with
+    several, and where none has any.
     """
     if path.is_file():
         if len(sessions) != 1:
@@ -85,11 +90,29 @@ def videos_of(path: Path, sessions: Sequence[str]) -> dict[str, Path]:
         number = re.search(r"\d+$", session)
         if not own and number is not None:
             own = [file for file in files if _leading(file.stem) == int(number[0])]
-        if len(own) != 1:
-            what = "no video" if not own else f"{len(own)} videos"
-            raise DataError(f"{path}: has {what} of {session!r}; name it {session}.mp4")
-        found[session] = own[0]
+        if len(own) > 1:
+            raise DataError(
+                f"{path}: has {len(own)} videos of {session!r}; name the right one {session}.mp4"
+            )
+        if own:
+            found[session] = own[0]
+    if not found:
+        raise DataError(f"{path}: has no video of {sessions[0]!r}; name it {sessions[0]}.mp4")
     return found
+
+
+def left_out(raw: RawFrames, videos: Mapping[str, Path] | None = None) -> list[str]:
+    """Return a line about each video whose annotations are not used.
+
+    videos: those that frames are taken from, None for images that are there.
+    """
+    if videos is None:
+        return [str(problem) for problem in raw.problems if problem.kind == "video without images"]
+    return [
+        f"{raw.source}: annotates {session!r}, of which there is no video: it is left out"
+        for session in sessions_of(raw)
+        if session not in videos
+    ]
 
 
 def extract(

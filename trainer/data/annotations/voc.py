@@ -75,7 +75,7 @@ def read(source: Path, images: Path | None = None) -> RawFrames:
             continue
         frames.append(_frame(path, root, folder, stems, problems))
     names = sorted({box.class_name for frame in frames for box in frame.boxes})
-    return RawFrames(source, folder, tuple(names), tuple(frames), tuple(problems))
+    return RawFrames(source, folder, tuple(names), tuple(frames), tuple(problems), by_boxes=True)
 
 
 def write(frames: list[PlacedFrame], class_names: tuple[str, ...], folder: Path) -> None:

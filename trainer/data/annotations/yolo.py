@@ -2,8 +2,10 @@
 
 A line is `class cx cy w h` as fractions of the image's width and height. Three and more points
 (`class x1 y1 x2 y2 x3 y3 …`: segments and oriented boxes) become the upright box around them, and
-of a pose's line (`kpt_shape` in `data.yaml`) the box is taken. A sixth number is a detector's
-confidence or a track: such lines are guesses, not labels, and are refused. The labels of
+of a pose's line (`kpt_shape` in `data.yaml`) the box is taken. A number or two after a box are a
+detector's confidence and a track: such lines are guesses, not labels, and are refused. A box with
+both has as many numbers as a triangle; points lie in the image, and a track is a whole number. The
+labels of
 `…/images/x.jpg` are `…/labels/x.txt`, or else lie beside the image; without any, the image shows
 no animal. There is no room for animals' ids; sessions are in the file names.
 """
@@ -31,7 +33,8 @@ from trainer.data.annotations.raw import (
     is_within,
     problem_of,
 )
-from trainer.data.annotations.validate import image_size
+from trainer.data.annotations.sizes import image_size
+from trainer.data.annotations.validate import OVERSHOOT_PX, overshoot
 
 DATA_NAME = "data.yaml"
 _MOST_BYTES = 64 << 20
@@ -39,6 +42,7 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf)", re
 _SEGMENT_COLUMNS = 7
 # Fractions are rounded: what lies so near the edge lay on it.
 _EDGE_PX = 1e-6
+_ROUNDING = 1e-5
 _HEADER = """\
 # Written by `earmark-trainer data convert`. `val` names the same images because some tools want
 # one: split them before you believe their figures (earmark-trainer data split).
@@ -166,6 +170,18 @@ def _size(path: Path, problems: list[Problem]) -> tuple[int, int] | None:
         return None
 
 
+def _is_tracked(values: list[float]) -> bool:
+    """Say whether seven numbers are a box within its image, a confidence and a track's number."""
+    if len(values) != 7 or not all(map(isfinite, values)):
+        return False
+    _, x, y, w, h, _, track = values
+    inside = all(
+        side / 2 - _ROUNDING <= centre <= 1 - side / 2 + _ROUNDING
+        for centre, side in ((x, w), (y, h))
+    )
+    return inside and w > 0 and h > 0 and track == int(track)
+
+
 def _box(columns: list[str], size: tuple[int, int], data: DataYaml, where: str) -> RawBox:
     """Return a line's box; ValueError says what is wrong with the line."""
     for text in columns:
@@ -174,9 +190,10 @@ def _box(columns: list[str], size: tuple[int, int], data: DataYaml, where: str) 
     values = [float(text) for text in columns]
     if data.keypoint_columns and len(values) == 5 + data.keypoint_columns:
         values = values[:5]
-    if len(values) == 6:
+    if len(values) == 6 or _is_tracked(values):
+        what = "last is a confidence or a track" if len(values) == 6 else "last is a track"
         raise ValueError(
-            "has 6 numbers; the last is a confidence or a track, so this is a detector's guess and "
+            f"has {len(values)} numbers; the {what}, so this is a detector's guess and "
             "no label: correct it by hand and leave `class cx cy w h`"
         )
     if len(values) != 5 and (len(values) < _SEGMENT_COLUMNS or len(values) % 2 == 0):
@@ -198,8 +215,18 @@ def _box(columns: list[str], size: tuple[int, int], data: DataYaml, where: str) 
             y * height + h * height / 2,
         )
     else:
-        corners = hull(
-            (x * width, y * height) for x, y in zip(values[1::2], values[2::2], strict=True)
-        )
+        corners = _around(values[1:], size)
     x1, y1, x2, y2 = (0.0 if abs(value) < _EDGE_PX else value for value in corners)
     return RawBox((x1, y1, x2, y2), data.names[int(number)], None, where, tuple(values[1:]), points)
+
+
+def _around(points: list[float], size: tuple[int, int]) -> Corners:
+    """Return the box around points (x y x y …, fractions); ValueError for one that lies outside."""
+    shown = ", ".join(f"{value:g}" for value in points[:6]) + (", …" if len(points) > 6 else "")
+    if not all(map(isfinite, points)):
+        raise ValueError(f"its points ({shown}) hold numbers that are not finite")
+    width, height = size
+    corners = hull((x * width, y * height) for x, y in zip(points[::2], points[1::2], strict=True))
+    if overshoot(corners, size) > OVERSHOOT_PX:
+        raise ValueError(f"its points ({shown}) lie outside the image; they are fractions, 0 to 1")
+    return corners

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from edge.errors import DataError
+from edge.pipeline import PipelineOptions, sift
 from edge.vision.types import Detections, Image
 from trainer.data.crops import load_image
 from trainer.data.frames import FrameSet
@@ -30,13 +31,14 @@ from trainer.evaluate.intervals import DRAWS, by_session, percentile_intervals
 from trainer.progress import Report, silent
 
 _REPORT_EVERY = 4
-_OF_CLASS = ("precision", "recall", "f1", "count_error")
+_OF_CLASS = ("precision", "recall", "f1", "count_error", "count_error_device")
 _OF_SESSION = (
     "precision",
     "recall",
     "f1",
     "count_error",
     "count_bias",
+    "count_error_device",
     "false_positives_per_frame",
 )
 
@@ -53,11 +55,13 @@ class Findings:
     """What a detector found in F frames, and what it is worth.
 
     found: every detection from LOW_SCORE on, by frame. sure: those from `score_threshold` on.
-    judgement: COCO's, of `found`. tally: counts of `sure`.
+    counted: those that the device's pipeline takes for animals. judgement: COCO's, of `found`.
+    tally: counts of `sure` and of `counted`.
     """
 
     found: tuple[Detections, ...]
     sure: tuple[Detections, ...]
+    counted: tuple[Detections, ...]
     score_threshold: float
     judgement: Judgement
     tally: Tally
@@ -74,13 +78,23 @@ def find(detect: Detect, frames: FrameSet, report: Report = silent) -> tuple[Det
 def findings(found: Sequence[Detections], frames: FrameSet, score_threshold: float) -> Findings:
     """Judge what was found in `frames`, with `found` as `find` gives it."""
     sure = tuple(at_least(detections, score_threshold) for detections in found)
+    counted = tuple(_counted(detections, score_threshold) for detections in found)
     return Findings(
         tuple(found),
         sure,
+        counted,
         score_threshold,
         judge(found, frames.boxes, frames.classes, len(frames.class_names)),
-        tally(sure, frames.boxes, frames.classes),
+        tally(sure, frames.boxes, frames.classes, counted),
     )
+
+
+def _counted(found: Detections, score_threshold: float) -> Detections:
+    """Return what a device takes for animals: its pipeline's strong boxes, by the usual options."""
+    options = PipelineOptions()
+    weak_score, strong_score = options.scores(score_threshold)
+    left, strong = sift(at_least(found, weak_score), strong_score, options)
+    return Detections(left.boxes[strong], left.scores[strong], left.classes[strong])
 
 
 def detection_figures(
@@ -142,6 +156,7 @@ def _per_class(int8: Findings, frames: FrameSet) -> dict[str, dict[str, float]]:
                 [_of_class(detections, number) for detections in int8.sure],
                 [boxes[rows] for boxes, rows in zip(frames.boxes, own, strict=True)],
                 [labels[rows] for labels, rows in zip(frames.classes, own, strict=True)],
+                [_of_class(detections, number) for detections in int8.counted],
             )
         )
         kept = {measure: counts[measure] for measure in _OF_CLASS}

@@ -22,6 +22,8 @@ MEASURES = (
     ("count_error", "count error, animals a frame"),
     ("count_bias", "count bias (above 0: too many)"),
     ("count_right", "frames with the right count"),
+    ("count_error_device", "count error of the device's strong boxes"),
+    ("count_bias_device", "count bias of the device's strong boxes"),
     ("false_positives_per_frame", "false finds a frame"),
     ("missed_per_frame", "missed animals a frame"),
     ("int8_ap_drop", "AP lost by int8"),
@@ -141,7 +143,10 @@ def _setting(figures: Mapping[str, Any]) -> str:
 def _classes(table: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
     if len(table) < 2:
         return
-    names = ("ap", "ap50", "ap75", "ar", "precision", "recall", "f1", "count_error")
+    names = (
+        *("ap", "ap50", "ap75", "ar", "precision", "recall", "f1"),
+        *("count_error", "count_error_device"),
+    )
     yield "<h3>By class</h3>"
     yield page.table(
         (
@@ -154,6 +159,7 @@ def _classes(table: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
             "recall",
             "F1",
             "count error",
+            "on a device",
             "animals",
         ),
         [
@@ -166,14 +172,17 @@ def _classes(table: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
 def _sessions(table: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
     if len(table) < 2:
         return
-    names = ("ap", "precision", "recall", "f1", "count_error", "count_bias")
+    names = ("ap", "precision", "recall", "f1", "count_error", "count_bias", "count_error_device")
     # A session without animals has no F1; it comes last.
     worst = sorted(table.items(), key=lambda row: (math.isnan(row[1]["f1"]), row[1]["f1"]))
     yield "<h2>By session, the worst first</h2>"
     if len(worst) > _MOST_SESSIONS:
         yield f"<p class=note>{_MOST_SESSIONS} of {len(worst)}; metrics.json has all.</p>"
     yield page.table(
-        ("session", "AP", "precision", "recall", "F1", "count error", "bias", "animals", "frames"),
+        (
+            *("session", "AP", "precision", "recall", "F1", "count error", "bias", "on a device"),
+            *("animals", "frames"),
+        ),
         [
             (name, *(defined(row[measure]) for measure in names), row["animals"], row["frames"])
             for name, row in worst[:_MOST_SESSIONS]

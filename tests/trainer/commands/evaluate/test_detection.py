@@ -187,7 +187,7 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
         ((*demo, "--frames", nothing), DataError, "not COCO annotations"),
         ((*demo, "--frames", empty), DataError, "not one of its 1 frames has a box"),
         ((*demo, "--frames", strange), DataError, "class 'kangaroo', the detector finds 'animal'"),
-        ((*demo, "--frames", outside), DataError, "another size"),
+        ((*demo, "--frames", outside), DataError, "has 60x50 pixels, declared are 320x192"),
         ((*demo, "--frames", good, "--format", "xls"), UsageError, "--format xls: must be one of"),
         ((*demo, "--frames", good, "--score", 2), UsageError, "--score 2: must be from"),
         ((*demo, "--frames", good, "--images", tmp_path / "no"), DataError, "no such folder"),

@@ -11,6 +11,7 @@ import pytest
 
 from edge.errors import DataError
 from trainer.data.annotations import read_coco
+from trainer.data.annotations.coco import read
 
 
 def document() -> dict[str, Any]:
@@ -86,12 +87,43 @@ def test_boxes_become_corners_and_are_cut_to_the_frame(written: Any, tmp_path: P
         ({"attributes": {"animal": True}}, None),
         ({"attributes": []}, None),
         ({"track_id": 5}, None),
+        ({"animal_id": 7.0}, "7"),
+        ({"attributes": {"animal": 8.0}}, "8"),
+        ({"animal_id": 9007199254740993}, "9007199254740993"),
     ],
 )
 def test_an_animal_is_found_where_tools_put_it(
     written: Any, fields: dict[str, Any], animal: str | None
 ) -> None:
     assert read_coco(written(changed(**fields))).animals[0][0] == animal
+
+
+def test_what_is_clear_is_read(written: Any, tmp_path: Path) -> None:
+    images = [{"id": 7, "file_name": "a\\cam1_0001.png", "width": 40.0, "height": 20.0}]
+    text = json.dumps(changed(images=images, iscrowd=False))
+    frames = read_coco(written(b"\xef\xbb\xbf" + text.encode()))
+    assert frames.paths == (tmp_path / "a" / "cam1_0001.png",)
+    assert len(frames.boxes[0]) == 2
+
+
+def test_a_backslash_may_be_part_of_a_name(written: Any, tmp_path: Path, picture: Any) -> None:
+    picture(tmp_path / "b\\c_1.png")
+    frames = read_coco(written(changed(images=[{"id": 7, "file_name": "b\\c_1.png"}])))
+    assert frames.paths == (tmp_path / "b\\c_1.png",)
+
+
+def test_ids_of_two_annotations_are_a_warning(written: Any) -> None:
+    content = document()
+    content["annotations"][1]["id"] = 1
+    raw = read(written(content))
+    (problem,) = raw.problems
+    assert (problem.kind, problem.severity) == ("annotation id", "warning")
+    assert "annotation 1: its id is another annotation's as well" in str(problem)
+    assert len(raw.frames[0].boxes) == 2
+    # Without ids there are none to be the same.
+    for annotation in content["annotations"]:
+        del annotation["id"]
+    assert read(written(content)).problems == ()
 
 
 def test_images_may_lie_elsewhere(written: Any, tmp_path: Path) -> None:
@@ -140,12 +172,17 @@ def image(**fields: Any) -> dict[str, Any]:
         (changed(id=[1]), "not COCO annotations: Expected `int | str`"),
         (changed(category_id=1), "annotation 1: no category 1; there are 2, 5"),
         (changed(iscrowd=1), "annotation 1: marks a crowd"),
+        (changed(iscrowd=True), "annotation 1: marks a crowd"),
+        (changed(animal_id=7.5), "annotation 1: its animal_id is 7.5; write a whole number"),
+        (image(width=40.5, height=20), "image 7: its size is 40.5 x 20, not whole numbers"),
         (changed(animal_id=[1]), "not COCO annotations.*animal_id"),
         (changed(bbox=[4, 2, 0, 8]), r"annotation 1: box \[4, 2, 0, 8\] has no area"),
         (changed(bbox=[4, 2, 5, -8]), "has no area"),
         (changed(bbox=[40.2, 2, 0.5, 8]), "has no area inside a/cam1_0001.png"),
         (changed(bbox=[35, 2, 10, 8]), r"reaches outside a/cam1_0001.png \(40x20 pixels\)"),
         (changed(bbox=[-3, 2, 10, 8]), "reaches outside"),
+        (changed(bbox=[4, -3, 10, 8]), "reaches outside"),
+        (changed(bbox=[4, 15, 10, 8]), "reaches outside"),
         (changed(bbox=[4, 2, 1e300, 8]), r"box \[4, 2, 1e\+300, 8\] reaches outside"),
         (changed(bbox=[1e308, 2, 1.7e308, 8]), "annotation 1: .*not finite"),
         (changed(bbox=[float("nan"), 2, 5, 8]), "not COCO annotations"),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge.errors import DataError
 from trainer.data.annotations import read_frames
 from trainer.data.annotations.formats import read_raw
 
@@ -134,9 +135,9 @@ def test_tracks_as_cvat_lists_them(tmp_path: Path) -> None:
 
 def test_key_frames_are_interpolated_until_they_are_outside(tmp_path: Path) -> None:
     # Visible 0 to 4 on a straight line, towards a frame outside at 6, back at 8, alone at 10.
-    shapes = shape(0, 4) + shape(4, 12) + shape(6, 12, outside=1) + shape(8, 20) + shape(10, 24)
+    shapes = [shape(0, 4), shape(4, 12), shape(6, 12, outside=1), shape(8, 20), shape(10, 24)]
     # Listed in any order.
-    found = by_frame(video(track(shapes[::1]), stop=11), tmp_path)
+    found = by_frame(video(track("".join(reversed(shapes))), stop=11), tmp_path)
     assert found == {
         0: [4],
         1: [6],
@@ -193,6 +194,27 @@ def test_a_video_without_images_is_told(cvat: Any, refused: Any) -> None:
     told = refused(cvat(video(track(shape(0, 4)), stop=2)))
     assert "annotates the video 'barn-2'" in told
     assert "data convert --video" in told
+
+
+def test_every_so_many_are_counted_from_the_tasks_first_frame(tmp_path: Path) -> None:
+    path = tmp_path / "tracks.xml"
+    path.write_text(video(track(shape(3, 4) + shape(33, 34)), 3, 33, "step=5"))
+    numbers = [frame.number for frame in read_raw(path, every=2).frames]
+    assert numbers == [3, 13, 23, 33]
+
+
+def test_a_video_without_frames_is_told(tmp_path: Path, refused: Any) -> None:
+    path = tmp_path / "tracks.xml"
+    path.write_text(video(track("")))
+    with pytest.raises(DataError, match=r"tracks\.xml: annotates no frame of the video 'barn-2'"):
+        read_raw(path, every=2)
+
+
+def test_a_task_of_images_in_a_videos_format_is_told(cvat: Any, refused: Any) -> None:
+    text = video(track(shape(0, 4)), stop=2).replace("<source>barn-2.mp4</source>", "")
+    told = refused(cvat(text.replace("interpolation", "annotation")))
+    assert "names no video" in told
+    assert 'export it as "CVAT for images 1.1"' in told
 
 
 TWO = video(track(shape(0, 4))).replace("</meta>", "<project><task/></project></meta>")

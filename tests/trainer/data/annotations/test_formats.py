@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from edge.errors import DataError, UsageError
 from trainer.data.annotations import Format, read_frames, write_frames
 from trainer.data.annotations.formats import WRITABLE, detect, image_names
+from trainer.data.annotations.split import write_split
 from trainer.data.crops import session_of
 from trainer.data.frames import FrameSet
 from trainer.data.herd import HerdOptions, simulate
@@ -111,20 +113,19 @@ boxes = st.tuples(edges, edges, edges, edges).map(
 ids = st.one_of(
     st.none(), st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1)
 ).map(lambda text: text and (text.strip() or None))
+# With spaces in and around them, which none of the formats can be trusted with.
 classes = st.lists(
-    st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1),
+    st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1).filter(str.strip),
     min_size=1,
-    max_size=3,
-    unique=True,
+    max_size=4,
+    unique_by=str.strip,
 )
 
 
 @pytest.mark.parametrize("format", WRITABLE)
 @settings(max_examples=60, deadline=None)
 @given(
-    rows=st.lists(
-        st.tuples(boxes.filter(lambda c: c[0] < c[2] and c[1] < c[3]), ids), min_size=1, max_size=5
-    ),
+    rows=st.lists(st.tuples(boxes.filter(lambda c: c[0] < c[2] and c[1] < c[3]), ids), max_size=5),
     names=classes,
     seed=st.integers(0, 99),
 )
@@ -139,20 +140,43 @@ def test_what_is_written_reads_back_to_the_last_bit(
         cv2.imwrite(str(path), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
         frames = FrameSet(
             (path,),
-            (np.array([row for row, _ in rows], np.float32),),
+            (np.array([row for row, _ in rows], np.float32).reshape(-1, 4),),
             (labels,),
             ("pen-1",),
             tuple(names),
             (tuple(animal for _, animal in rows),),
         )
-        write_frames(frames, Path(folder) / "out", format)
+        notes = write_frames(frames, Path(folder) / "out", format)
         read = read_frames(Path(folder) / "out")
+    plain = replace(frames, class_names=tuple(name.strip() for name in names))
     if format == "yolo":
-        assert without_animals(by_name(read)) == without_animals(by_name(frames))
+        assert without_animals(by_name(read)) == without_animals(by_name(plain))
     else:
-        assert by_name(read) == by_name(frames)
+        assert by_name(read) == by_name(plain)
     if format != "voc":
-        assert read.class_names == frames.class_names
+        assert read.class_names == plain.class_names
+    else:
+        # What is lost is told.
+        lost = set(plain.class_names) - set(read.class_names)
+        assert lost == set(plain.class_names) - {plain.class_names[label] for label in labels}
+        assert bool(notes) == bool(lost)
+
+
+def test_frames_without_a_class_are_written_where_none_need_be_listed(
+    tmp_path: Path, picture: Any
+) -> None:
+    picture(tmp_path / "a_1.png")
+    (tmp_path / "a_1.xml").write_text("<annotation><filename>a_1.png</filename></annotation>")
+    frames = read_frames(tmp_path, "voc")
+    assert frames.class_names == ()
+    assert write_frames(frames, tmp_path / "voc", "voc") == ()
+    assert len(read_frames(tmp_path / "voc")) == 1
+    for format in ("coco", "yolo", "cvat"):
+        with pytest.raises(DataError, match=r"name no class, and .* must list one.*or write voc"):
+            write_frames(frames, tmp_path / format, format)  # type: ignore[arg-type]
+        assert not (tmp_path / format).exists()
+    with pytest.raises(DataError, match="name no class"):
+        write_split(frames, frames, tmp_path, tmp_path / "split")
 
 
 def frame_set(paths: list[Path], sessions: list[str]) -> FrameSet:
@@ -234,6 +258,12 @@ def test_formats_are_told_by_files_and_by_folders(tmp_path: Path, picture: Any) 
     assert detect(tmp_path / "voc" / "annotations") == "voc"
     with pytest.raises(UsageError, match="is one Pascal VOC file"):
         detect(tmp_path / "voc" / "annotations" / "a.xml")
+    # A hash mark may be part of a name.
+    shutil.copytree(tmp_path / "coco", tmp_path / "pens#2")
+    assert detect(tmp_path / "pens#2") == "coco"
+    assert len(read_frames(tmp_path / "pens#2")) == 1
+    shutil.copy(tmp_path / "coco" / "annotations.json", tmp_path / "coco" / "a#b.json")
+    assert len(read_frames(tmp_path / "coco" / "a#b.json")) == 1
     (tmp_path / "x.mat").touch()
     assert detect(tmp_path / "x.mat") == "psrg"
     with pytest.raises(UsageError, match="not known as annotations by its name"):

@@ -64,7 +64,7 @@ def test_a_look(tmp_path: Path) -> None:
     cv2.imwrite(str(path), scene(1))
     look = look_at(path)
     assert isinstance(look, Look)
-    assert (look.size, look.empty) == ((160, 120), False)
+    assert not look.empty
     cv2.imwrite(str(path), np.full((20, 40, 3), (3, 200, 90), np.uint8))
     look = look_at(path)
     assert isinstance(look, Look)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import DataError, UsageError
@@ -53,6 +53,7 @@ def test_every_needs_frames_on_both_sides() -> None:
         split_every(frame_set(["a.jpg", "b.jpg"]), 3)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from("abcdefg"), min_size=2, max_size=60),
     st.floats(0.05, 0.9),
@@ -61,7 +62,7 @@ def test_every_needs_frames_on_both_sides() -> None:
 def test_sessions_stay_whole_and_nothing_is_lost(
     sessions: list[str], fraction: float, seed: int
 ) -> None:
-    frames = frame_set([f"{row}.jpg" for row in range(len(sessions))], sessions)
+    frames = frame_set([f"{s}_{row}.jpg" for row, s in enumerate(sessions)], sessions)
     if len(set(sessions)) == 1:
         with pytest.raises(DataError, match="nothing can be held out"):
             split_frames(frames, fraction, seed)
@@ -71,6 +72,22 @@ def test_sessions_stay_whole_and_nothing_is_lost(
     assert len(test)
     assert set(train.sessions).isdisjoint(test.sessions)
     assert sorted([*train.paths, *test.paths]) == sorted(frames.paths)
+
+
+def test_frames_without_a_session_are_split_only_by_force() -> None:
+    frames = frame_set([f"{number:04}.jpg" for number in range(10)])
+    with pytest.raises(DataError, match=r"0000\.jpg: its name gives no session.*9 others.*--force"):
+        split_frames(frames, 0.2, 0)
+    train, test = split_frames(frames, 0.2, 0, force=True)
+    assert (len(train), len(test)) == (8, 2)
+    # A single one is no neighbour of another.
+    named = frame_set(["0001.jpg", "a_1.jpg", "a_2.jpg"], ["0001", "a", "a"])
+    assert len(split_frames(named, 0.3, 0)[1]) == 1
+    # Folders tell no more than names do; a stated session does.
+    folders = frame_set(["camA/1.jpg", "camB/1.jpg"], ["camA/1", "camB/1"])
+    with pytest.raises(DataError, match="gives no session"):
+        split_frames(folders, 0.5, 0)
+    assert len(split_frames(frame_set(["1.jpg", "2.jpg"], ["day", "night"]), 0.5, 0)[0]) == 1
 
 
 def test_days_stay_whole() -> None:

@@ -89,6 +89,7 @@ def test_videos_are_found_by_name_or_number(tmp_path: Path) -> None:
     ]
     with pytest.raises(DataError, match="has no video of 'video03'"):
         videos_of(tmp_path, ["video03"])
+    assert list(videos_of(tmp_path, ["video03", "barn"])) == ["barn"]
     (tmp_path / "1.mp4").touch()
     with pytest.raises(DataError, match="has 2 videos of 'video01'"):
         videos_of(tmp_path, ["video01"])

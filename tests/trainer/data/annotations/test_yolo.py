@@ -59,9 +59,17 @@ def test_points_become_the_box_around_them(herd: Any) -> None:
     np.testing.assert_allclose(boxes, [[10, 5, 30, 18], [4, 2, 8, 6]], atol=1e-5)
 
 
-def test_points_over_the_edge_are_cut(herd: Any) -> None:
-    boxes = read_frames(herd("0 -0.5 0.5 0.5 0 0.5 1\n")).boxes[0]
+def test_points_over_the_edge_by_rounding_are_cut(herd: Any) -> None:
+    # Of 40x20 pixels: 0.8 to the left, 0.4 above.
+    boxes = read_frames(herd("0 -0.02 0.5 0.5 -0.02 0.5 1\n")).boxes[0]
     np.testing.assert_array_equal(boxes, [[0, 0, 20, 20]])
+
+
+def test_a_triangle_is_told_from_a_tracked_box(herd: Any) -> None:
+    # As a box the first would lie outside; the second ends in no whole number.
+    triangles = "0 0.1 0.1 0.5 0.1 0.5 1\n0 0.5 0.5 0.6 0.6 0.5 0.75\n"
+    boxes = read_frames(herd(triangles)).boxes[0]
+    np.testing.assert_allclose(boxes, [[4, 2, 20, 20], [20, 10, 24, 15]], atol=1e-5)
 
 
 def test_of_a_pose_the_box_is_taken(herd: Any) -> None:
@@ -113,6 +121,18 @@ def test_labels_may_lie_beside_the_image(tmp_path: Path, picture: Any) -> None:
     [
         ("0 0.5 0.5 0.5\n", "line 1: has 4 numbers"),
         ("0 0.5 0.5 0.5 0.5\n0 0.5 0.5 0.5 0.5 0.9\n", "line 2: has 6 numbers; the last is a conf"),
+        ("0 0.5 0.5 0.2 0.2 0.93 1\n", "line 1: has 7 numbers; the last is a track, so this is a"),
+        ("0 0.5 0.5 0.2 0.2 0.93 17\n", "line 1: has 7 numbers; the last is a track"),
+        ("0 0.5 0.5 1 1 0.93 0\n", "line 1: has 7 numbers; the last is a track"),
+        ("0 -0.5 0.5 0.5 0 0.5 1\n", "line 1: its points (-0.5, 0.5, 0.5, 0, 0.5, 1) lie outside"),
+        ("0 0.1 0.1 0.5 0.1 0.3 1.06\n", "lie outside the image; they are fractions, 0 to 1"),
+        ("0 0.1 0.1 0.5 0.1 1.03 0.9\n", "lie outside the image; they are fractions, 0 to 1"),
+        (
+            "0 0.1 -0.06 0.5 0.1 0.3 0.9 0.2 0.2\n",
+            "points (0.1, -0.06, 0.5, 0.1, 0.3, 0.9, …) lie outside",
+        ),
+        ("0 4 2 20 3 12 9\n", "lie outside the image"),
+        ("0 0.1 0.1 0.5 nan 0.3 0.9\n", "hold numbers that are not finite"),
         ("0 0.5 0.5 0.5 0.5 0.5 0.5 0.5\n", "line 1: has 8 numbers"),
         ("0\n", "line 1: has 1 numbers"),
         ("pig 0.5 0.5 0.5 0.5\n", "line 1: 'pig' is not a number"),

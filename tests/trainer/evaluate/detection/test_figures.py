@@ -80,6 +80,27 @@ def test_the_figures_of_the_toy(judged: Findings, toy_frames: FrameSet) -> None:
     assert figures["float"] is None
 
 
+def test_a_devices_count_is_that_of_its_pipeline(
+    toy: Toy,
+    toy_frames: FrameSet,
+    grey_frames: Callable[..., FrameSet],
+    detections: Callable[..., Detections],
+) -> None:
+    # From 1.2 * 0.6 on: two of two by day, none of one by night.
+    figures = detection_figures(findings(toy[0], toy_frames, 0.6), toy_frames, draws=0)
+    assert (figures["count_error"], figures["count_bias"]) == (0.5, 0.5)
+    assert (figures["count_error_device"], figures["count_bias_device"]) == (0.5, -0.5)
+    night = figures["per_session"]["night"]
+    assert (night["count_error"], night["count_error_device"]) == (0, 1)
+    # The second box lies in the first one; the third is too weak to count.
+    frames = grey_frames([[(0, 0, 20, 20), (40, 0, 60, 20)]])
+    found = [detections([(0, 0, 20, 20, 0.9), (0, 0, 20, 10, 0.8), (40, 0, 60, 20, 0.55)])]
+    figures = detection_figures(findings(found, frames, 0.5), frames, draws=0)
+    assert (figures["count_bias"], figures["count_bias_device"]) == (1, -1)
+    (table,) = figures["per_class"].values()
+    assert table["count_error_device"] == 1
+
+
 def test_each_session_has_figures_of_its_own(judged: Findings, toy_frames: FrameSet) -> None:
     table = detection_figures(judged, toy_frames, draws=0)["per_session"]
     assert table["day"]["frames"] == 1

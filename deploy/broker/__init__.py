@@ -1,0 +1,1 @@
+"""The broker kit: certificates, rules and configuration for a mosquitto that knows everybody."""

@@ -1,0 +1,60 @@
+"""Who is told how far its stream is settled, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from edge.messaging.events import Ingested
+
+# Another ingest on the same database may have moved a watermark while ours was on its way, and
+# then the older one stays retained at the broker: looked at again for so long after each event.
+_LOOK_AGAIN_S = 5.0
+
+
+class Acknowledger:
+    """Decides which watermarks to publish, each device's at most every `every_s`.
+
+    read: the watermarks of some devices, or of all (None), as they are in the database now.
+    """
+
+    def __init__(
+        self, read: Callable[[Iterable[str] | None], list[Ingested]], every_s: float
+    ) -> None:
+        self._read = read
+        self._every_s = every_s
+        self._next_s = 0.0
+        self._everybody = True
+        self._until_s: dict[str, float] = {}
+        self._asked: set[str] = set()
+        self._told: dict[str, tuple[str, int]] = {}
+
+    def connected(self) -> None:
+        """Begin a connection: the broker may have lost what it retained, so tell everybody."""
+        self._everybody = True
+        self._told.clear()
+        self._next_s = 0.0
+
+    def note(self, devices: Iterable[str], now_s: float, *, again: bool = False) -> None:
+        """Something of these devices was committed; `again`: they sent what was stored already."""
+        until_s = now_s + max(_LOOK_AGAIN_S, 2 * self._every_s)
+        for device in devices:
+            self._until_s[device] = until_s
+            if again:
+                self._asked.add(device)
+
+    def due(self, now_s: float, *, at_once: bool = False) -> list[Ingested]:
+        """Return what is to be published now; DatabaseUnavailable leaves everything as it was."""
+        if (now_s < self._next_s and not at_once) or not (self._everybody or self._until_s):
+            return []
+        found = self._read(None if self._everybody else self._until_s)
+        due = [
+            each
+            for each in found
+            if self._told.get(each.device) != (each.stream, each.seq) or each.device in self._asked
+        ]
+        self._told.update({each.device: (each.stream, each.seq) for each in due})
+        self._everybody = False
+        self._asked.clear()
+        self._until_s = {name: at for name, at in self._until_s.items() if at > now_s}
+        self._next_s = now_s + self._every_s
+        return due

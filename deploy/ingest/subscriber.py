@@ -1,0 +1,321 @@
+"""The connection that ingest reads from: MQTT 5, QoS 1, acknowledged by hand, in a lasting session.
+
+What is not acknowledged the broker sends again, after a crash of ours as well; it sends no more
+than `window` messages ahead, which bounds our memory while the database is away.
+"""
+
+from __future__ import annotations
+
+import selectors
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from edge.errors import BrokerError
+from edge.messaging.broker import (
+    BrokerOptions,
+    BrokerRefused,
+    BrokerUnreachable,
+    connect_failure,
+    refusal,
+)
+
+SESSION_EXPIRY_S = 7 * 24 * 3600
+WINDOW = 1000
+_ANSWER_S = 10.0
+# Of one packet: four times what an event may have.
+_PACKET_BYTES = 64 * 1024
+# Publishes of ours without an answer, whatever the broker would take.
+_IN_FLIGHT = 100
+# So many packets are read at most before the caller has its turn.
+_READS = 500
+_UNSUPPORTED_PROTOCOL = 0x84
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message as it came. topic: empty when it was not UTF-8. retained: stored at the broker."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+    mid: int
+    qos: int
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What to subscribe to. stored: whether retained messages are wanted, and none of our own."""
+
+    topic: str
+    stored: bool = False
+
+
+class Subscriber:
+    """An open connection with its subscriptions. Not thread-safe.
+
+    client_id: the session's name; the broker keeps it for a week. Errors: BrokerRefused,
+    BrokerUnreachable, from every method.
+    """
+
+    def __init__(
+        self,
+        broker: BrokerOptions,
+        client_id: str,
+        filters: Sequence[Filter],
+        *,
+        window: int = WINDOW,
+    ) -> None:
+        self._broker = broker
+        self._refused: BrokerError | None = None
+        self._connected = False
+        self._in_flight: dict[int, str] = {}
+        self._most_in_flight = 1
+        self._granted: dict[int, list[ReasonCode]] = {}
+        self._arrived: deque[Arrival] = deque()
+        self._failures: list[tuple[str, str]] = []
+        self._client = self._new_client(client_id)
+        try:
+            self._open(window)
+            self._subscribe(filters)
+        except BaseException:
+            self.abandon()
+            raise
+
+    @property
+    def room(self) -> int:
+        """How many publishes may be sent without waiting for an answer."""
+        return self._most_in_flight - len(self._in_flight)
+
+    def turn(self, timeout_s: float) -> list[Arrival]:
+        """Write and read what is ready, waiting at most `timeout_s`; return what came."""
+        self._wait(timeout_s)
+        arrived = list(self._arrived)
+        self._arrived.clear()
+        return arrived
+
+    def acknowledge(self, arrivals: Iterable[Arrival]) -> None:
+        """Tell the broker that these need not be sent again."""
+        for arrival in arrivals:
+            if self._client.ack(arrival.mid, arrival.qos) != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                raise self._lost()
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Send with QoS 1, retained; the answer is looked at in a later turn."""
+        mid = self._client.publish(topic, payload, qos=1, retain=True).mid
+        self._in_flight[mid] = topic
+
+    def failures(self) -> list[tuple[str, str]]:
+        """Return topic and reason of the publishes that were refused since the last call."""
+        failures, self._failures = self._failures, []
+        return failures
+
+    def close(self) -> None:
+        """Wait briefly for answers, say goodbye, and close; the session stays."""
+        deadline = time.monotonic() + 2.0
+        try:
+            while self._in_flight and time.monotonic() < deadline:
+                self._wait(0.1)
+            self._client.disconnect()
+            while self._client.want_write() and time.monotonic() < deadline:
+                self._wait(0.1)
+        except (BrokerError, OSError):
+            pass
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the socket without a word, as a crash would."""
+        sock = self._client.socket()
+        if sock is not None:
+            sock.close()
+
+    # -- connecting ------------------------------------------------------------------------------
+
+    def _new_client(self, client_id: str) -> paho.Client:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=MQTTProtocolVersion.MQTTv5,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        client.max_inflight_messages_set(0)
+        client.connect_timeout = _ANSWER_S
+        if self._broker.username is not None:
+            client.username_pw_set(self._broker.username, self._broker.password)
+        context = self._broker.tls_context()
+        if context is not None:
+            client.tls_set_context(context)
+        client.on_connect = self._connack
+        client.on_disconnect = self._disconnected
+        client.on_publish = self._puback
+        client.on_subscribe = self._suback
+        client.on_message = self._message
+        return client
+
+    def _open(self, window: int) -> None:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = SESSION_EXPIRY_S
+        properties.ReceiveMaximum = window
+        properties.MaximumPacketSize = _PACKET_BYTES
+        broker = self._broker
+        try:
+            self._client.connect(
+                broker.host,
+                broker.port,
+                broker.keepalive_s,
+                # A session begun with clean_start would not outlive a restart of the broker.
+                clean_start=False,
+                properties=properties,
+            )
+        except (OSError, ValueError) as error:
+            raise connect_failure(broker, error) from error
+        self._wait_for(lambda: self._connected, "CONNECT; is this an MQTT 5 port?")
+
+    def _subscribe(self, filters: Sequence[Filter]) -> None:
+        wanted = [
+            (
+                each.topic,
+                SubscribeOptions(
+                    qos=1,
+                    noLocal=each.stored,
+                    retainHandling=SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
+                    if each.stored
+                    else SubscribeOptions.RETAIN_DO_NOT_SEND,
+                ),
+            )
+            for each in filters
+        ]
+        result, mid = self._client.subscribe(wanted)
+        if result != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
+            raise self._lost()
+        self._wait_for(lambda: mid in self._granted, "a subscription")
+        for each, code in zip(filters, self._granted.pop(mid), strict=True):
+            if code.is_failure:
+                raise BrokerRefused(
+                    f"broker {self._broker.address}: may not subscribe to {each.topic} ({code}); "
+                    "check the broker's rules for this user"
+                )
+
+    def _wait_for(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + _ANSWER_S
+        while not condition():
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise BrokerUnreachable(f"broker {self._broker.address}: no answer to {what}")
+            self._wait(left_s)
+
+    # -- the socket ------------------------------------------------------------------------------
+
+    def _wait(self, timeout_s: float) -> None:
+        sock = self._client.socket()
+        if sock is None:
+            raise self._lost()
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            timeout_s = 0.0
+        with selectors.DefaultSelector() as selector:
+            wanted = selectors.EVENT_READ
+            if self._client.want_write():
+                wanted |= selectors.EVENT_WRITE
+            selector.register(sock, wanted)
+            ready = 0
+            for _, mask in selector.select(max(timeout_s, 0.0)):
+                ready |= mask
+        if ready & selectors.EVENT_WRITE:
+            self._client.loop_write()
+        if ready & selectors.EVENT_READ or timeout_s == 0.0:
+            self._read()
+        self._client.loop_misc()
+        if self._client.socket() is None and not self._arrived:
+            raise self._lost()
+
+    def _read(self) -> None:
+        """Read what is there; paho reads one packet a call and does not say whether it did."""
+        for _ in range(_READS):
+            before = len(self._arrived)
+            self._client.loop_read()
+            if len(self._arrived) == before:
+                return
+
+    def _lost(self) -> BrokerError:
+        if self._refused is not None:
+            return self._refused
+        if not self._connected:
+            return BrokerUnreachable(
+                f"broker {self._broker.address}: hung up without an answer; is an MQTT 5 broker "
+                "listening there, and does it want mqtts://?"
+            )
+        return BrokerUnreachable(f"broker {self._broker.address}: connection lost")
+
+    # -- paho's callbacks, in the thread that turns ----------------------------------------------
+
+    def _connack(
+        self,
+        client: paho.Client,
+        userdata: object,
+        flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            if reason.value == _UNSUPPORTED_PROTOCOL:
+                self._refused = BrokerRefused(
+                    f"broker {self._broker.address}: does not speak MQTT 5, which ingest needs"
+                )
+            else:
+                self._refused = refusal(self._broker, reason.value, str(reason))
+            return
+        limit = getattr(properties, "ReceiveMaximum", _IN_FLIGHT)
+        self._most_in_flight = min(limit, _IN_FLIGHT)
+        self._connected = True
+
+    def _disconnected(
+        self,
+        client: paho.Client,
+        userdata: object,
+        flags: paho.DisconnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if flags.is_disconnect_packet_from_server and reason.is_failure and self._refused is None:
+            self._refused = refusal(self._broker, reason.value, str(reason))
+
+    def _puback(
+        self,
+        client: paho.Client,
+        userdata: object,
+        mid: int,
+        reason: ReasonCode,
+        properties: Properties,
+    ) -> None:
+        topic = self._in_flight.pop(mid, "")
+        if reason.is_failure:
+            self._failures.append((topic, str(reason)))
+
+    def _suback(
+        self,
+        client: paho.Client,
+        userdata: object,
+        mid: int,
+        reasons: list[ReasonCode],
+        properties: Properties,
+    ) -> None:
+        self._granted[mid] = reasons
+
+    def _message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = ""
+        self._arrived.append(
+            Arrival(topic, bytes(message.payload), message.retain, message.mid, message.qos)
+        )

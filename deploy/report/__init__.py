@@ -1,0 +1,1 @@
+"""Who was where and when, from the database that ingest fills."""

@@ -1,0 +1,123 @@
+"""Events as devices send them, and real databases to put them into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.ingest.database import Database, open_database
+from deploy.ingest.local_postgres import LocalPostgres, find_postgres
+from deploy.ingest.records import Record, Seen, read_record
+from deploy.ingest.store import Store
+from edge.messaging.events import SCHEMA, Alarm, Gap, Sighting, encode
+from edge.messaging.topics import Topics
+
+STREAM = "6f0c" * 8
+
+
+def _sighting(seq: int = 1, **changes: object) -> Sighting:
+    fields: dict[str, object] = {
+        "schema": SCHEMA,
+        "id": f"01JD{seq:022d}",
+        "seq": seq,
+        "stream": STREAM,
+        "type": "update",
+        "device": "barn-7",
+        "camera": "pen-3",
+        "track": 7,
+        "animal": "cow004",
+        "reason": None,
+        "confidence": 0.97,
+        "distance": 0.11,
+        "margin": None,
+        "votes": {"cow004": 9, "unknown": 1},
+        "box": (0.21, 0.34, 0.4, 0.61),
+        "first_seen": "2026-11-24T04:31:07.120Z",
+        "last_seen": "2026-11-24T04:31:09.000Z",
+        "clock": "synced",
+        "boot": "b7",
+        "monotonic": 8123.4,
+        "release": "9f31",
+        "means_seq": 57,
+        "replayed": False,
+    }
+    return Sighting(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def sighting() -> Callable[..., Sighting]:
+    """Call with a seq and changes: an event of barn-7."""
+    return _sighting
+
+
+@pytest.fixture
+def record() -> Callable[..., Seen]:
+    """Call with a seq and changes: that event as ingest has read it."""
+
+    def make(seq: int, **changes: object) -> Seen:
+        event = _sighting(seq, **changes)
+        found = read_record(Topics(event.device).sighting, encode(event))
+        assert isinstance(found, Seen)
+        return found
+
+    return make
+
+
+@pytest.fixture
+def gap_record() -> Callable[..., Record]:
+    """Call with first, last, lost: the alarm of a gap in the outbox of barn-7."""
+
+    def make(first: int, last: int, lost: int, stream: str = STREAM) -> Record:
+        gap = Gap(stream=stream, first=first, last=last, lost=lost)
+        fields = {"schema": SCHEMA, "device": "barn-7", "boot": "b7", "text": "full"}
+        alarm = Alarm(**fields, kind="outbox-gap", at=None, gap=gap)  # type: ignore[arg-type]
+        return read_record(Topics("barn-7").alarm, encode(alarm))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[LocalPostgres]:
+    """A real PostgreSQL on a free port of the loopback; one that is stopped must be started."""
+    if find_postgres() is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    # A crash of the machine is not what these tests are about.
+    with LocalPostgres(["fsync = off", "shared_buffers = 32MB"]) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: LocalPostgres) -> str:
+    """The URL of an empty database on it."""
+    database = open_database(postgres.url)
+    database.execute("DROP SCHEMA public CASCADE")
+    database.execute("CREATE SCHEMA public")
+    database.close()
+    return postgres.url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database: a SQLite file, and one of a real PostgreSQL."""
+    if request.param == "sqlite":
+        return str(tmp_path / "sightings.db")
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    """A store on that database."""
+    store = Store(lambda: open_database(database_url))
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def database(database_url: str, store: Store) -> Iterator[Database]:
+    """A second connection to it, to look with; the tables are there."""
+    store.open()
+    database = open_database(database_url)
+    yield database
+    database.close()

@@ -1,0 +1,412 @@
+"""`earmark-deploy ingest` as its own process, killed and deprived: every row once, none missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from deploy.ingest.database import DatabaseUnavailable, open_database
+from edge.errors import EarmarkError
+from edge.messaging.broker import BrokerOptions
+from edge.messaging.connection import Connection, open_connection
+from edge.messaging.events import encode
+from edge.messaging.local_broker import Mosquitto
+from edge.messaging.topics import Topics
+
+pytestmark = pytest.mark.slow
+STREAM = "6f0c" * 8
+TOPICS = Topics("barn-7")
+
+# Kills itself, as kill -9 would, before or after the commit number N of a batch with sightings.
+SUICIDE = """
+import os, signal
+from contextlib import contextmanager
+from deploy.cli import entry
+from deploy.ingest import {module} as module
+whole = module.{kind}.transaction
+many = module.{kind}.execute_many
+count = 0
+wrote = False
+def execute_many(self, sql, rows):
+    global wrote
+    rows = list(rows)
+    wrote = wrote or ("INTO sighting" in sql and bool(rows))
+    many(self, sql, rows)
+@contextmanager
+def transaction(self):
+    global count, wrote
+    wrote = False
+    with whole(self):
+        yield
+        count += wrote
+        if wrote and count == {number} and {before}:
+            os.kill(os.getpid(), signal.SIGKILL)
+    if wrote and count == {number}:
+        os.kill(os.getpid(), signal.SIGKILL)
+module.{kind}.execute_many = execute_many
+module.{kind}.transaction = transaction
+entry()
+"""
+
+
+class Device:
+    """Publishes events of barn-7 over one connection, as fast as the broker takes them."""
+
+    def __init__(self, url: str, sighting: Callable[..., object]) -> None:
+        self._connection: Connection = open_connection(BrokerOptions(url), "barn-7")
+        self._sighting = sighting
+
+    def send(self, *seqs: int, **changes: object) -> None:
+        waiting = {
+            self._connection.publish(
+                TOPICS.sighting,
+                encode(self._sighting(seq, **changes)),  # type: ignore[arg-type]
+                retain=False,
+            )
+            for seq in seqs
+        }
+        self._settle(waiting)
+
+    def say(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        self._settle({self._connection.publish(topic, payload, retain=retain)})
+
+    def _settle(self, waiting: set[int]) -> None:
+        while waiting:
+            for ack in self._connection.turn(5.0):
+                assert ack.failure is None
+                waiting.discard(ack.ticket)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture
+def device(mosquitto: Mosquitto, sighting) -> Iterator[Device]:
+    device = Device(mosquitto.url, sighting)
+    yield device
+    device.close()
+
+
+def stored(url: str) -> list[int]:
+    """The seqs in the database, in order, each as often as it is there; none before the tables."""
+    try:
+        database = open_database(url, read_only=True)
+    except EarmarkError:
+        return []
+    try:
+        return [row[0] for row in database.execute("SELECT seq FROM sighting ORDER BY seq")]
+    except DatabaseUnavailable:
+        return []
+    finally:
+        database.close()
+
+
+def count(url: str) -> int:
+    """How many rows there are, cheaper than all of them."""
+    try:
+        database = open_database(url, read_only=True)
+    except EarmarkError:
+        return 0
+    try:
+        return int(database.execute("SELECT count(*) FROM sighting")[0][0])
+    except DatabaseUnavailable:
+        return 0
+    finally:
+        database.close()
+
+
+def told(subscriber) -> list[int]:
+    """The watermarks that barn-7 was told, as they came."""
+    return [
+        json.loads(message.payload)["seq"]
+        for message in subscriber.messages
+        if message.topic == TOPICS.ingest
+    ]
+
+
+def listening(url: str, device: Device, patient) -> None:
+    """Wait until ingest's subscription stands, which a first event shows."""
+    device.send(1)
+    patient(lambda: device.send(1) or count(url))
+
+
+def test_sightings_and_alarms_are_stored_and_the_device_is_told(
+    mosquitto, device, subscribe, ingest, database_url, patient, gap_record
+):
+    subscriber = subscribe(mosquitto.port)
+    process = ingest("--broker", mosquitto.url, "--db", database_url, "--acknowledge-every", "0.1")
+    listening(database_url, device, patient)
+    device.send(2, 3, 7)
+    device.say(TOPICS.sighting, b"\xff rubbish")
+    patient(lambda: told(subscriber)[-1:] == [3])
+    device.say(TOPICS.alarm, encode(gap_record(4, 6, 3).alarm))
+    patient(lambda: told(subscriber)[-1:] == [7])
+    assert process.terminate() == 0
+    assert "4 stored" in process.words
+    assert "1 rejected" in process.words
+    assert stored(database_url) == [1, 2, 3, 7]
+    database = open_database(database_url)
+    assert database.execute("SELECT kind FROM alarm") == [("outbox-gap",)]
+    ((why, payload),) = database.execute("SELECT why, payload FROM rejected")
+    assert "malformed" in why
+    assert bytes(payload) == b"\xff rubbish"
+    database.close()
+    # Retained: a device that was away hears of it when it comes back.
+    late = subscribe(mosquitto.port)
+    patient(lambda: told(late) == [7])
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_killed_around_its_commit_every_row_is_there_once(
+    mosquitto, device, subscribe, ingest, database_url, patient, number, before
+):
+    kind, module = (
+        ("Postgres", "postgres") if database_url.startswith("postgres") else ("Sqlite", "sqlite")
+    )
+    script = SUICIDE.format(kind=kind, module=module, number=number, before=before)
+    arguments = ("--broker", mosquitto.url, "--db", database_url, "--acknowledge-every", "0.1")
+    subscriber = subscribe(mosquitto.port)
+    begun = ingest(*arguments)
+    listening(database_url, device, patient)
+    begun.terminate()
+    process = ingest(*arguments, script=script)
+    seq = 1
+    while process.ended is None:
+        device.send(*range(seq + 1, seq + 21))
+        seq += 20
+        time.sleep(0.02)
+    assert process.ended == -signal.SIGKILL
+    ingest(*arguments)
+    patient(lambda: count(database_url) >= seq)
+    assert stored(database_url) == list(range(1, seq + 1))
+    patient(lambda: told(subscriber)[-1:] == [seq])
+    assert told(subscriber) == sorted(told(subscriber))
+
+
+def test_killed_at_random_instants_every_row_is_there_once(
+    mosquitto, device, ingest, database_url, patient
+):
+    rng = random.Random(6)
+    arguments = ("--broker", mosquitto.url, "--db", database_url)
+    process = ingest(*arguments)
+    listening(database_url, device, patient)
+    seq = 1
+    for _ in range(8):
+        until_s = time.monotonic() + rng.uniform(0.0, 0.4)
+        while time.monotonic() < until_s:
+            device.send(*range(seq + 1, seq + 11))
+            seq += 10
+        process.kill()
+        device.send(seq + 1)
+        seq += 1
+        process = ingest(*arguments)
+        # Far enough that something can be interrupted.
+        there = count(database_url)
+        patient(lambda there=there: count(database_url) > there)
+    patient(lambda: count(database_url) >= seq)
+    assert stored(database_url) == list(range(1, seq + 1))
+    assert process.ended is None
+
+
+def test_it_outlives_a_killed_broker_and_tells_the_device_again(
+    start_mosquitto, sighting, subscribe, ingest, database_url, patient, tmp_path
+):
+    broker = start_mosquitto("persistence true", f"persistence_location {tmp_path}/")
+    device = Device(broker.url, sighting)
+    process = ingest("--broker", broker.url, "--db", database_url, "--acknowledge-every", "0.1")
+    listening(database_url, device, patient)
+    device.send(2, 3)
+    patient(lambda: stored(database_url) == [1, 2, 3])
+    # What a broker without a moment to save anything leaves is nothing: no session, no retained.
+    os.kill(broker._process.pid, signal.SIGKILL)
+    broker.stop()
+    patient(lambda: "trying again" in process.words)
+    broker.start()
+    subscriber = subscribe(broker.port)
+    patient(lambda: told(subscriber)[-1:] == [3])
+    device = Device(broker.url, sighting)
+    device.send(3, 4, replayed=True)
+    patient(lambda: stored(database_url) == [1, 2, 3, 4])
+    patient(lambda: told(subscriber)[-1:] == [4])
+    device.close()
+    assert "broker is back" in process.words
+    assert process.terminate() == 0
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGQUIT], ids=["stopped", "crashed"])
+def test_postgresql_may_go_and_come_back(
+    mosquitto, device, ingest, postgres, postgres_url, patient, sign
+):
+    process = ingest("--broker", mosquitto.url, "--db", postgres_url)
+    listening(postgres_url, device, patient)
+    postgres.stop(sign)
+    try:
+        device.send(*range(2, 1500))
+        patient(lambda: "trying again" in process.words)
+        assert process.ended is None
+    finally:
+        postgres.start()
+    device.send(1500)
+    patient(lambda: count(postgres_url) >= 1500)
+    assert stored(postgres_url) == list(range(1, 1501))
+    assert process.words.count("trying again") == 1
+    assert "database is back" in process.words
+
+
+def test_a_frozen_postgresql_delays_but_loses_nothing(
+    mosquitto, device, ingest, postgres, postgres_url, patient
+):
+    process = ingest("--broker", mosquitto.url, "--db", postgres_url)
+    listening(postgres_url, device, patient)
+    os.killpg(postgres.pid, signal.SIGSTOP)
+    for child in children(postgres.pid):
+        os.kill(child, signal.SIGSTOP)
+    try:
+        device.send(*range(2, 300))
+        time.sleep(0.5)
+    finally:
+        for child in children(postgres.pid):
+            os.kill(child, signal.SIGCONT)
+        os.killpg(postgres.pid, signal.SIGCONT)
+    patient(lambda: count(postgres_url) >= 299)
+    assert stored(postgres_url) == list(range(1, 300))
+    assert process.ended is None
+
+
+def children(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children") as file:  # noqa: PTH123
+        return [int(word) for word in file.read().split()]
+
+
+def test_while_the_database_is_away_the_broker_keeps_what_is_beyond_the_window(
+    mosquitto, device, ingest, postgres, postgres_url, patient
+):
+    """The memory of ingest does not grow with what is waiting."""
+    process = ingest("--broker", mosquitto.url, "--db", postgres_url)
+    listening(postgres_url, device, patient)
+    postgres.stop()
+    try:
+        device.send(*range(2, 1200))
+        patient(lambda: "trying again" in process.words)
+        before = resident_kb(process.pid)
+        for begin in range(1200, 6_000, 1200):
+            device.send(*range(begin, begin + 1200))
+        after = resident_kb(process.pid)
+    finally:
+        postgres.start()
+    # 4,800 events that it kept would be four megabytes with their objects.
+    assert after - before < 2048
+    patient(lambda: count(postgres_url) >= 5_999)
+    assert stored(postgres_url) == list(range(1, 6_000))
+
+
+def resident_kb(pid: int) -> int:
+    with open(f"/proc/{pid}/status") as file:  # noqa: PTH123
+        return int(next(line.split()[1] for line in file if line.startswith("VmRSS")))
+
+
+def test_two_share_the_work_each_row_is_there_once(
+    mosquitto, device, subscribe, ingest, database_url, patient
+):
+    subscriber = subscribe(mosquitto.port)
+    arguments = ("--broker", mosquitto.url, "--db", database_url, "--share", "ingest")
+    arguments = (*arguments, "--acknowledge-every", "0.1")
+    pair = [ingest(*arguments, "--name", f"ingest-{number}") for number in (1, 2)]
+    listening(database_url, device, patient)
+    rng = random.Random(7)
+    seq = 1
+    for number in range(6):
+        device.send(*range(seq + 1, seq + 201))
+        seq += 200
+        time.sleep(rng.uniform(0.0, 0.1))
+        pair[number % 2].kill()
+        pair[number % 2] = ingest(*arguments, "--name", f"ingest-{number % 2 + 1}")
+        for watermark in told(subscriber)[-1:]:
+            assert stored(database_url)[:watermark] == list(range(1, watermark + 1))
+    patient(lambda: count(database_url) >= seq)
+    assert stored(database_url) == list(range(1, seq + 1))
+    patient(lambda: told(subscriber)[-1:] == [seq])
+    for process in pair:
+        assert process.terminate() == 0
+
+
+def test_a_fresh_database_does_not_wait_for_what_the_device_has_deleted(
+    mosquitto, device, subscribe, ingest, patient, tmp_path
+):
+    first, second = str(tmp_path / "first.db"), str(tmp_path / "second.db")
+    arguments = ("--broker", mosquitto.url, "--acknowledge-every", "0.1")
+    subscriber = subscribe(mosquitto.port)
+    process = ingest(*arguments, "--db", first)
+    listening(first, device, patient)
+    device.send(2, 3)
+    patient(lambda: told(subscriber)[-1:] == [3])
+    process.terminate()
+    ingest(*arguments, "--db", second)
+    device.send(4)
+    patient(lambda: told(subscriber)[-1:] == [4])
+    assert stored(second) == [4]
+
+
+def test_a_copy_tells_the_devices_nothing(mosquitto, device, subscribe, ingest, patient, tmp_path):
+    path = str(tmp_path / "copy.db")
+    subscriber = subscribe(mosquitto.port)
+    process = ingest("--broker", mosquitto.url, "--db", path, "--no-acknowledge", "--name", "copy")
+    listening(path, device, patient)
+    device.send(2)
+    patient(lambda: stored(path) == [1, 2])
+    assert process.terminate() == 0
+    assert told(subscriber) == []
+
+
+def test_two_of_one_name_lose_nothing_and_are_told_what_is_wrong(
+    mosquitto, device, ingest, patient, tmp_path
+):
+    path = str(tmp_path / "s.db")
+    pair = [ingest("--broker", mosquitto.url, "--db", path)]
+    listening(path, device, patient)
+    pair.append(ingest("--broker", mosquitto.url, "--db", path))
+    patient(lambda: any("own --name" in process.words for process in pair))
+    device.send(2)
+    patient(lambda: count(path) == 2)
+    assert stored(path) == [1, 2]
+
+
+def test_a_broker_that_says_no_is_one_line_and_code_1(start_mosquitto, ingest, tmp_path):
+    broker = start_mosquitto(anonymous=False)
+    process = ingest("--broker", broker.url, "--db", str(tmp_path / "s.db"))
+    assert process.wait() == 1
+    assert "not authorised" in process.words
+    assert process.words.count("\n") == 1
+
+
+def test_holes_are_listed_and_given_up_on_the_command_line(
+    mosquitto, device, subscribe, ingest, patient, tmp_path
+):
+    path = str(tmp_path / "s.db")
+    process = ingest("--broker", mosquitto.url, "--db", path, "--acknowledge-every", "0.1")
+    listening(path, device, patient)
+    device.send(4, 5)
+    patient(lambda: stored(path) == [1, 4, 5])
+    listed = ingest("--db", path, "--holes")
+    assert listed.wait() == 0
+    assert listed.words == f"barn-7\t{STREAM}\t2\t3\n"
+    given_up = ingest("--db", path, "--give-up", "barn-7")
+    assert given_up.wait() == 0
+    assert "2 events of barn-7 counted as lost" in given_up.words
+    subscriber = subscribe(mosquitto.port)
+    device.send(6)
+    patient(lambda: told(subscriber)[-1:] == [6])
+    assert process.ended is None
+
+
+def test_holes_of_a_database_that_is_not_there_make_no_file(ingest, tmp_path):
+    process = ingest("--db", str(tmp_path / "none.db"), "--holes")
+    assert process.wait() == 2
+    assert not (tmp_path / "none.db").exists()
