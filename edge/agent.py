@@ -135,7 +135,7 @@ class Agent:
             self._bundle = bundle = self._checked_bundle()
             folder = self._config.state_folder()
             folder.mkdir(parents=True, exist_ok=True)
-            with Outbox(folder / "outbox.db") as outbox:
+            with Outbox(folder / "outbox.db", **self._config.outbox.limits()) as outbox:
                 letters = self._letters = Correspondence(
                     self._config,
                     self._boot,

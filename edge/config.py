@@ -15,7 +15,8 @@ from edge.errors import UsageError
 from edge.health.logs import LogFormat, LogLevel
 from edge.health.server import parse_listen
 from edge.inference.accelerator import parse_accelerator
-from edge.messaging.broker import BrokerOptions
+from edge.messaging.broker import BrokerOptions, read_password
+from edge.messaging.flow import Acknowledgement
 from edge.messaging.topics import ID_PATTERN
 from edge.vision.view import View
 
@@ -56,26 +57,30 @@ class CameraConfig(_Section, frozen=True):
 class BrokerConfig(_Section, frozen=True):
     """The MQTT broker."""
 
-    url: Annotated[str, _described("mqtt://host[:1883], or mqtts://host[:8883] for TLS")] = (
-        "mqtt://127.0.0.1:1883"
-    )
+    url: Annotated[
+        str, _described("mqtt://host[:1883], mqtts:// for TLS, ws:// or wss:// for websockets")
+    ] = "mqtt://127.0.0.1:1883"
     username: Annotated[str, _described("user name")] | None = None
-    password_file: Annotated[str, _described("file with the password, so it is in no config")] | (
-        None
+    password_file: (
+        Annotated[
+            str, _described("file with the password; without it EARMARK_MQTT_PASSWORD is asked")
+        ]
+        | None
     ) = None
     ca_file: Annotated[str, _described("PEM of the authority that signed the broker")] | None = None
     cert_file: Annotated[str, _described("PEM of this device's certificate")] | None = None
     key_file: Annotated[str, _described("PEM of this device's key")] | None = None
     keepalive_s: Annotated[int, _described("seconds until a lost connection is noticed", ge=5)] = 60
+    drain_per_s: Annotated[
+        float, _described("events a second, at most, after an outage; 0 for no limit", ge=0)
+    ] = 200.0
 
     def options(self) -> BrokerOptions:
         """Return what the MQTT client needs; UsageError for a password file that is missing."""
         password = None
-        if self.password_file is not None:
-            try:
-                password = Path(self.password_file).read_text(encoding="utf-8").strip("\r\n")
-            except (OSError, UnicodeDecodeError) as error:
-                raise UsageError(f"{self.password_file}: password file cannot be read") from error
+        # Without a user name the environment's password is meant for somebody else.
+        if self.username is not None or self.password_file is not None:
+            password = read_password(_path(self.password_file))
         return BrokerOptions(
             url=self.url,
             username=self.username,
@@ -85,6 +90,37 @@ class BrokerConfig(_Section, frozen=True):
             key_file=_path(self.key_file),
             keepalive_s=self.keepalive_s,
         )
+
+
+class OutboxConfig(_Section, frozen=True):
+    """Where events wait, on disk."""
+
+    ack: Annotated[
+        Acknowledgement, _described("who must have an event before it goes: broker, or ingest")
+    ] = "broker"
+    limit_mib: Annotated[int, _described("beyond it the oldest events are dropped", ge=1)] = 256
+    max_age_h: Annotated[
+        float, _described("hours that an event waits while the agent runs; 0 for ever", ge=0)
+    ] = 720.0
+    keep_free_mib: Annotated[
+        int, _described("with less free disk the outbox does not grow any more", ge=0)
+    ] = 64
+    ballast_mib: Annotated[
+        int, _described("kept beside it, and given up when the disk is full", ge=0)
+    ] = 8
+    gather_s: Annotated[
+        float,
+        _described("seconds that events may be gathered until they are stored", ge=0, le=1),
+    ] = 1.0
+
+    def limits(self) -> dict[str, Any]:
+        """Return the outbox's limits, as its keyword arguments."""
+        return {
+            "limit_bytes": self.limit_mib << 20,
+            "limit_age_s": self.max_age_h * 3600 or None,
+            "keep_free_bytes": self.keep_free_mib << 20,
+            "ballast_bytes": self.ballast_mib << 20,
+        }
 
 
 class InferenceConfig(_Section, frozen=True):
@@ -181,6 +217,7 @@ class AgentConfig(_Section, frozen=True):
     crops: Annotated[CropsConfig, _described("crops kept for a person to look at")] = CropsConfig()
     annotate: Annotated[str, _described("write an annotated video here")] | None = None
     broker: Annotated[BrokerConfig, _described("where events go")] = BrokerConfig()
+    outbox: Annotated[OutboxConfig, _described("where events wait, on disk")] = OutboxConfig()
     naming: Annotated[NamingConfig, _described("when an animal has a name")] = NamingConfig()
     sightings: Annotated[SightingsConfig, _described("when it is told again")] = SightingsConfig()
     commands: Annotated[CommandsConfig, _described("what the device may be told over MQTT")] = (

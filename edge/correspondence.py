@@ -66,7 +66,15 @@ class Correspondence:
         if config.commands.enabled:
             handlers[Topics(device).command] = self._orders.receive
         self.messenger = Messenger(
-            config.broker.options(), device, boot, outbox, hear, handlers=handlers
+            config.broker.options(),
+            device,
+            boot,
+            outbox,
+            hear,
+            handlers=handlers,
+            ack=config.outbox.ack,
+            drain_per_s=config.broker.drain_per_s,
+            gather_s=config.outbox.gather_s,
         )
 
     def work(self) -> None:

@@ -7,9 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from edge.errors import BrokerError, EarmarkError
+from edge.errors import BrokerError
 from edge.messaging.broker import BrokerOptions, BrokerRefused, BrokerUnreachable
 from edge.messaging.connection import (
+    MQTT_5,
     MQTT_311,
     Connection,
     Message,
@@ -25,7 +26,9 @@ from edge.messaging.delivery import (
     availability,
     new_alarm,
 )
-from edge.messaging.events import DeviceState, Reply, Sighting
+from edge.messaging.events import DeviceState, Ingested, Reply, Sighting, decode
+from edge.messaging.flow import Acknowledgement, Flow
+from edge.messaging.intake import Intake
 from edge.messaging.outbox import Outbox
 from edge.messaging.retry import Backoff, Waker
 from edge.messaging.topics import Topics, check_id
@@ -38,14 +41,21 @@ _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 60.0
 # A connection that lasted less is not a success that shortens the next wait.
 _STABLE_S = 10.0
+# After so many of those in a row somebody may have our id.
+_SHORT_LIVED = 4
 _GOODBYE_S = 1.0
+# What is in memory is stored even when there is no time to send it.
+_STORE_S = 2.0
 
 
 class Messenger:
     """Publishes what a device has to say. All methods may be called from any thread.
 
-    Events go through `outbox` and leave it only when the broker has answered with a success, so
-    that a lost connection or a restart costs nothing; delivery is at least once, in order.
+    Events go through `outbox` and leave it only when the broker has answered with a success, or,
+    with ack `ingest`, when an ingest service says that they are stored; so a lost connection or a
+    restart costs nothing. Delivery is at least once, in order.
+    drain_per_s: at most so many events a second; 0 for no limit. gather_s: for how long events may
+    be gathered before they are stored (`Intake`).
     on_problem: one line each about what a person should know, called in the network thread.
     will_delay_s: after how long without a word the broker says `offline` (MQTT 5 only).
     handlers: what to do with messages, by topic, each subscribed to whenever a connection is made;
@@ -62,6 +72,9 @@ class Messenger:
         *,
         will_delay_s: int = 30,
         handlers: Mapping[str, OnMessage] | None = None,
+        ack: Acknowledgement = "broker",
+        drain_per_s: float = 0.0,
+        gather_s: float = 1.0,
     ) -> None:
         broker.tls_context()
         self._broker = broker
@@ -73,14 +86,21 @@ class Messenger:
             self._topics.availability, availability(device, boot, "offline"), will_delay_s
         )
         self._handlers = dict(handlers or {})
+        if ack == "ingest":
+            self._handlers[self._topics.ingest] = self._ingested
+        self._stream: str | None = None
         self._unheard: set[str] = set()
         self._mailbox = Mailbox()
         self._waker = Waker()
+        self._flow = Flow(outbox, on_problem, ack=ack, drain_per_s=drain_per_s)
+        self._intake = Intake(outbox, self._stored, on_problem, gather_s=gather_s)
         self._changed = threading.Condition()
         self._protocol: int | None = None
         self._failure: BrokerError | None = None
         self._told = ""
+        self._short_lived = 0
         self._fell_back = False
+        self._spoke_5 = False
         self._stop_by_s: float | None = None
         self._thread = threading.Thread(target=self._run, name="earmark-mqtt", daemon=True)
 
@@ -96,6 +116,7 @@ class Messenger:
 
     def start(self) -> None:
         """Begin to connect, in the background, for as long as it takes."""
+        self._look_aside()
         self._thread.start()
 
     def wait_connected(self, timeout_s: float) -> None:
@@ -117,21 +138,14 @@ class Messenger:
                 self._changed.wait(left_s)
 
     def publish(self, events: Sequence[Sighting]) -> None:
-        """Queue events on disk and send them in order; `up/animal/<id>` follows from them.
+        """Store events on disk, within `gather_s`, and send them in order.
 
-        An event that cannot be stored is reported as a problem, never raised: what the agent sees
-        is worth more than what it can tell.
+        `up/animal/<id>` follows from them. Never waits for the disk, and never raises: an event
+        that cannot be stored is a problem, but what the agent sees is worth more than what it can
+        tell.
         """
-        if not events:
-            return
-        try:
-            stored = self._outbox.append(events)
-        except EarmarkError as error:
-            self._on_problem(f"{len(events)} events lost: {error}")
-            return
-        if len(stored) < len(events):
-            self._on_problem(f"{len(events) - len(stored)} events over the size limit refused")
-        self._waker.wake()
+        if events:
+            self._intake.put(events)
 
     def alarm(self, kind: str, text: str) -> None:
         """Send an alarm at once, or when the connection is back; the last 100 are kept."""
@@ -168,15 +182,38 @@ class Messenger:
         self._waker.wake()
 
     def stop(self, timeout_s: float) -> int:
-        """Send what waits, say `stopped`, disconnect; return how many events stay in the outbox.
+        """Send what waits, say `stopped`, disconnect; return how many events the broker has not.
 
         `timeout_s` bounds the sending. The outbox is the caller's to close.
         """
+        unstored = self._intake.close(max(timeout_s, _STORE_S))
         if self._thread.ident is not None:
             self._stop_by_s = time.monotonic() + timeout_s
             self._waker.wake()
             self._thread.join(timeout_s + 2 * _GOODBYE_S)
-        return self._outbox.depth
+        return self._flow.undelivered + unstored
+
+    # -- the outbox --------------------------------------------------------------------------------
+
+    def _stored(self) -> None:
+        self._look_aside()
+        self._waker.wake()
+
+    def _look_aside(self) -> None:
+        """Tell that the outbox was damaged: what waited in it is lost, and nobody can count it."""
+        before, self._stream = self._stream, self._outbox.stream
+        if self._outbox.moved_aside is not None and before != self._stream:
+            text = (
+                f"the outbox was damaged; it lies in {self._outbox.moved_aside} now, and a new "
+                "stream begins"
+            )
+            self._on_problem(text)
+            self.alarm("outbox-damaged", text)
+
+    def _ingested(self, message: Message) -> None:
+        word = decode(message.payload, Ingested)
+        if word.device == self._topics.device:
+            self._flow.ingested(word)
 
     # -- the network thread ------------------------------------------------------------------------
 
@@ -184,17 +221,21 @@ class Messenger:
         backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
         while not self._must_end():
             since_s = time.monotonic()
+            connection: Connection | None = None
             try:
-                self._serve(self._connect())
+                connection = self._connect()
+                since_s = time.monotonic()
+                self._serve(connection)
                 break
             except BrokerError as error:
-                self._lost(error)
+                failure = error
             except Exception as error:
                 # Whatever it was, the barn must not fall silent for ever because of it.
                 LOG.debug("network thread", exc_info=True)
-                self._lost(
-                    BrokerUnreachable(f"broker {self._broker.address}: {error or type(error)}")
+                failure = BrokerUnreachable(
+                    f"broker {self._broker.address}: {error or type(error)}"
                 )
+            self._lost(failure, time.monotonic() - since_s if connection else None)
             if time.monotonic() - since_s >= _STABLE_S:
                 backoff.reset()
             self._pause(backoff.next_s())
@@ -207,7 +248,9 @@ class Messenger:
             will=self._will,
             session_expiry_s=_SESSION_EXPIRY_S,
             on_message=self._receive,
+            spoke_5=self._spoke_5,
         )
+        self._spoke_5 = self._spoke_5 or connection.protocol == MQTT_5
         if connection.protocol == MQTT_311 and not self._fell_back:
             self._on_problem(
                 f"broker {self._broker.address}: does not speak MQTT 5; using 3.1.1, where a "
@@ -246,11 +289,10 @@ class Messenger:
                 connection,
                 self._topics,
                 self._boot,
-                self._outbox,
+                self._flow,
                 self._mailbox,
                 self._on_problem,
             )
-            self._told = ""
             self._set_protocol(connection.protocol)
             while self._stop_by_s is None or not (
                 delivery.drained or time.monotonic() >= self._stop_by_s
@@ -269,7 +311,7 @@ class Messenger:
         """Whether to stop without a connection: nothing waits, or the time is up."""
         if self._stop_by_s is None:
             return False
-        return self._outbox.depth == 0 or time.monotonic() >= self._stop_by_s
+        return self._flow.undelivered == 0 or time.monotonic() >= self._stop_by_s
 
     def _pause(self, wait_s: float) -> None:
         until_s = time.monotonic() + wait_s
@@ -279,14 +321,26 @@ class Messenger:
                 until_s = min(until_s, time.monotonic() + left_s)
             self._waker.wait(left_s)
 
-    def _lost(self, error: BrokerError) -> None:
+    def _lost(self, error: BrokerError, stood_s: float | None) -> None:
+        """Tell what happened; stood_s: for how long the connection stood, None when none did."""
         with self._changed:
             self._failure = error
             self._changed.notify_all()
+        if stood_s is not None and stood_s >= _STABLE_S:
+            self._told = ""
+            self._short_lived = 0
+        elif stood_s is not None:
+            self._short_lived += 1
         # The same complaint once, not once an attempt.
         if str(error) != self._told and self._stop_by_s is None:
             self._told = str(error)
             self._on_problem(str(error))
+        if self._short_lived == _SHORT_LIVED and self._stop_by_s is None:
+            # Brokers that say nothing when they part two clients of one id: mosquitto 2.0 does not.
+            self._on_problem(
+                f"broker {self._broker.address}: connections break as soon as they are made; does "
+                f"another client use the id {self._topics.device!r}?"
+            )
 
     def _set_protocol(self, protocol: int | None) -> None:
         with self._changed:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import selectors
 import socket
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -45,6 +44,11 @@ _WINDOW = 100
 # The whole of a packet that is neither topic nor payload, at most.
 _PACKET_OVERHEAD_BYTES = 32
 _INCOMING_LIMIT_BYTES = 256 * 1024
+_INCOMING_WINDOW = 20
+# Two sockets, and a new selector each time: epoll would cost four system calls more.
+_Selector: type[selectors.BaseSelector] = getattr(
+    selectors, "PollSelector", selectors.DefaultSelector
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,8 @@ OnMessage = Callable[[Message], None]
 class _OtherProtocol(BrokerUnreachable):
     """The broker does not speak this version, or hung up or fell silent as if it did not."""
 
+    said_so = False
+
 
 @dataclass(frozen=True, slots=True)
 class Will:
@@ -117,6 +123,8 @@ class Ack:
 class Connection:
     """An open connection. Not thread-safe. `window`: publishes that may be without an answer.
 
+    packet_limit: the largest packet that the broker takes, bytes; None without one. hung_up: its
+    reason code when it said goodbye.
     client_id: the session's name. session_expiry_s: how long the broker keeps the session after
     the connection is lost; 0 begins a clean one. on_message: called in the thread that turns.
     """
@@ -135,7 +143,9 @@ class Connection:
         self.protocol = protocol
         self.window = 1
         self.packet_limit: int | None = None
+        self.hung_up: int | None = None
         self._retain = True
+        self._heard = False
         self._refused: BrokerError | None = None
         self._connected = False
         self._tickets = 0
@@ -203,9 +213,11 @@ class Connection:
         sock = self._client.socket()
         if sock is None:
             raise self._lost()
-        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+        # Both TLS and paho's websocket may hold what no selector sees.
+        pending = getattr(sock, "pending", None)
+        if pending is not None and pending():
             timeout_s = 0.0
-        with selectors.DefaultSelector() as selector:
+        with _Selector() as selector:
             wanted = selectors.EVENT_READ
             if self._client.want_write():
                 wanted |= selectors.EVENT_WRITE
@@ -217,13 +229,20 @@ class Connection:
         if ready & selectors.EVENT_WRITE:
             self._client.loop_write()
         if ready & selectors.EVENT_READ or timeout_s == 0.0:
-            self._client.loop_read()
+            self._read()
         self._client.loop_misc()
         acks, self._acks = self._acks, []
         self._send_waiting()
         if self._client.socket() is None and not acks:
             raise self._lost()
         return acks
+
+    def _read(self) -> None:
+        """Read packets until there is none; a websocket frame may hold several."""
+        self._heard = True
+        while self._heard:
+            self._heard = False
+            self._client.loop_read()
 
     def close(self) -> None:
         """Say goodbye, so that no Will is published, and close the socket."""
@@ -251,7 +270,10 @@ class Connection:
             protocol=MQTTProtocolVersion(self.protocol),
             # Else paho would go on to MQTT 3.1 by itself.
             reconnect_on_failure=False,
+            transport="websockets" if self.broker.websockets else "tcp",
         )
+        if self.broker.websockets:
+            client.ws_set_options(path=self.broker.path)
         client.max_inflight_messages_set(0)
         client.connect_timeout = _CONNECT_TIMEOUT_S
         if self.broker.username is not None:
@@ -280,6 +302,7 @@ class Connection:
                 properties = _properties(PacketTypes.CONNECT)
                 properties.SessionExpiryInterval = session_expiry_s
                 properties.MaximumPacketSize = _INCOMING_LIMIT_BYTES
+                properties.ReceiveMaximum = _INCOMING_WINDOW
                 self._client.connect(
                     broker.host,
                     broker.port,
@@ -324,11 +347,13 @@ class Connection:
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
+        self._heard = True
         if reason.is_failure:
             if reason.value == _UNSUPPORTED_PROTOCOL:
                 self._refused = _OtherProtocol(
                     f"broker {self.broker.address}: does not speak MQTT {self.protocol_name}"
                 )
+                self._refused.said_so = True
             else:
                 self._refused = refusal(self.broker, reason.value, str(reason))
             return
@@ -352,6 +377,7 @@ class Connection:
         properties: Properties | None,
     ) -> None:
         if flags.is_disconnect_packet_from_server and reason.is_failure and self._refused is None:
+            self.hung_up = reason.value
             self._refused = refusal(self.broker, reason.value, str(reason))
 
     def _puback(
@@ -362,6 +388,7 @@ class Connection:
         reason: ReasonCode,
         properties: Properties,
     ) -> None:
+        self._heard = True
         ticket = self._in_flight.pop(mid)
         self._acks.append(Ack(ticket, reason.value if reason.is_failure else None, str(reason)))
 
@@ -373,9 +400,11 @@ class Connection:
         reasons: list[ReasonCode],
         properties: Properties,
     ) -> None:
+        self._heard = True
         self._subscribed[mid] = reasons
 
     def _message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
+        self._heard = True
         try:
             topic = message.topic
         except UnicodeDecodeError:
@@ -406,10 +435,13 @@ def open_connection(
     will: Will | None = None,
     session_expiry_s: int = 0,
     on_message: OnMessage | None = None,
+    spoke_5: bool = False,
 ) -> Connection:
     """Connect with MQTT 5, or with 3.1.1 when the broker does not speak 5.
 
-    Some brokers refuse 5 with a reason, others hang up or (amqtt) say nothing, so all three count.
+    Some brokers refuse 5 with a reason, others hang up or (amqtt) say nothing, so all three count;
+    but of a broker that spoke 5 before (`spoke_5`), only the first: else a bad line would lead to
+    3.1.1, where a refused publish looks like a success.
     Errors: BrokerRefused, BrokerUnreachable.
     """
 
@@ -426,5 +458,7 @@ def open_connection(
     try:
         return attempt(MQTT_5)
     except _OtherProtocol as error:
+        if spoke_5 and not error.said_so:
+            raise
         LOG.debug("%s; trying MQTT 3.1.1", error)
         return attempt(MQTT_311)

@@ -29,18 +29,15 @@ from edge.messaging.events import (
     encode,
     timestamp,
 )
-from edge.messaging.outbox import Outbox, Row
-from edge.messaging.retry import Backoff, Waker
+from edge.messaging.flow import Flow, Outgoing
+from edge.messaging.retry import Waker
+from edge.messaging.suspects import NEVER
 from edge.messaging.topics import Topics
 
 STATE_INTERVAL_S = 15.0
 _ALARMS = 100
+_GAP_AGAIN_S = 60.0
 _ANSWERS = 16
-# Answers are settled on disk in batches: each is a flush to the medium.
-_SETTLE_S = 0.25
-_TURN_S = 1.0
-# MQTT 5 reason codes that no later attempt will change.
-_NEVER = {0x90, 0x95, 0x99}
 
 Status = Literal["online", "offline", "stopped"]
 
@@ -87,7 +84,7 @@ class _Sent:
 
     topic: str
     payload: bytes
-    row: Row | None = None
+    event: Outgoing | None = None
     alarm: Alarm | None = None
     animal: bool = False
     answer: Answer | None = None
@@ -97,9 +94,8 @@ class _Sent:
 class Delivery:
     """Sends over one connection until it is lost (BrokerError from `step`) or `finish`ed.
 
-    Events go in the order of their seq, at most the connection's window without an answer, and
-    leave the outbox only on a success. When the broker refuses one, sending pauses with back-off
-    and then goes back to the oldest that waits.
+    At most the connection's window is without an answer. Which events go, and in which order, is
+    the flow's to say, which leaves the outbox as the answers come.
     """
 
     def __init__(
@@ -107,7 +103,7 @@ class Delivery:
         connection: Connection,
         topics: Topics,
         boot: str,
-        outbox: Outbox,
+        flow: Flow,
         mailbox: Mailbox,
         on_problem: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
@@ -116,31 +112,29 @@ class Delivery:
         self._connection = connection
         self._topics = topics
         self._boot = boot
-        self._outbox = outbox
+        self._flow = flow
+        self._outbox = flow.outbox
         self._mailbox = mailbox
         self._on_problem = on_problem
         self._sent: dict[int, _Sent] = {}
-        self._cursor = 0
-        self._backlog = False
-        self._stream = outbox.stream
-        # What waited before this connection comes late: `replayed`.
-        self._late_until = outbox.last_seq
-        self._taken: list[int] = []
-        self._settled_s = 0.0
-        self._pause = Backoff(1.0, 60.0)
-        self._paused_until_s = 0.0
+        self._gap_at_s: float | None = 0.0
         self._complained: set[str] = set()
         self._state_sent: bytes | None = None
         self._state_s = -STATE_INTERVAL_S
         self._noticed: dict[str, Notice] = {}
+        flow.connected()
         self._say("online")
 
     @property
     def drained(self) -> bool:
         """Whether everything that was left with us has been sent and answered."""
         mailbox = self._mailbox
-        return not (self._sent or self._taken or self._outbox.depth or mailbox.alarms) and not (
-            mailbox.animals or mailbox.answers or self._new_notices()
+        return self._flow.drained and not (
+            self._sent
+            or mailbox.alarms
+            or mailbox.animals
+            or mailbox.answers
+            or self._new_notices()
         )
 
     def step(self, waker: Waker) -> None:
@@ -152,28 +146,30 @@ class Delivery:
         self._send_events()
         self._send_animals()
         self._send_state()
-        for ack in self._connection.turn(self._wait_s(), waker.socket):
+        for ack in self._connection.turn(self._flow.wait_s, waker.socket):
             self._answer(ack)
-        self._settle()
+        # Nothing on its way: what comes next will hardly come soon enough to be settled with it.
+        idle = not self._flow.in_flight
+        self._flow.settle(many=1 if idle else self._connection.window // 2)
 
     def finish(self, deadline_s: float) -> None:
         """Send the last state and `stopped`, await the answers, and disconnect.
 
         deadline_s: when to wait no longer, on `clock`.
         """
-        self._settle(at_once=True)
+        self._flow.settle(at_once=True)
         self._send_state(at_once=True)
         self._say("stopped")
         while self._sent and self._clock() < deadline_s:
             for ack in self._connection.turn(deadline_s - self._clock()):
                 self._answer(ack)
-        self._settle(at_once=True)
+        self._flow.settle(at_once=True)
         self._connection.close()
 
     def abandon(self) -> None:
         """Close a lost connection and put back what it may not have delivered."""
         self._connection.abandon()
-        self._settle(at_once=True)
+        self._flow.disconnected(self._connection.hung_up)
         with self._mailbox.lock:
             for sent in reversed(self._sent.values()):
                 if sent.animal:
@@ -187,6 +183,13 @@ class Delivery:
     # -- sending -----------------------------------------------------------------------------------
 
     def _publish(self, sent: _Sent, *, retain: bool = False, terms: Terms | None = None) -> None:
+        if not self._connection.fits(sent.topic, sent.payload):
+            self._complain(
+                sent.topic,
+                f"{len(sent.payload)} bytes are more than the broker's "
+                f"{self._connection.packet_limit}; left out",
+            )
+            return
         ticket = self._connection.publish(sent.topic, sent.payload, retain=retain, terms=terms)
         self._sent[ticket] = sent
 
@@ -195,48 +198,32 @@ class Delivery:
         self._publish(_Sent(self._topics.availability, payload), retain=True)
 
     def _send_events(self) -> None:
-        if self._outbox.stream != self._stream:
-            # The file was damaged and begun anew.
-            self._stream, self._cursor, self._late_until = self._outbox.stream, 0, 0
-        self._backlog = False
-        if self._clock() < self._paused_until_s:
-            return
-        if self._paused_until_s:
-            if self._in_flight():
-                return
-            self._paused_until_s = 0.0
-            self._late_until, self._cursor = max(self._late_until, self._cursor), 0
-        free = self._free()
-        rows = self._outbox.pending(free, after=self._cursor) if free else []
-        for row in rows:
-            self._cursor = row.seq
-            self._send_event(row)
-        self._backlog = len(rows) == free
+        for event in self._flow.next(self._free()):
+            self._send_event(event)
 
-    def _send_event(self, row: Row) -> None:
+    def _send_event(self, outgoing: Outgoing) -> None:
+        row = outgoing.row
         try:
             event = decode(row.payload, Sighting)
         except PayloadError as error:
-            self._set_aside(row, str(error))
+            self._flow.set_aside(row, outgoing.stream, str(error))
             return
         payload = row.payload
-        if row.seq <= self._late_until:
+        if outgoing.late:
             payload = encode(msgspec.structs.replace(event, replayed=True))
         if not self._connection.fits(self._topics.sighting, payload):
-            self._set_aside(row, f"larger than the broker's {self._connection.packet_limit} bytes")
+            why = f"larger than the broker's {self._connection.packet_limit} bytes"
+            self._flow.set_aside(row, outgoing.stream, why)
             return
-        self._publish(_Sent(self._topics.sighting, payload, row=row))
-        with self._mailbox.lock:
-            for seen in self._mailbox.board.observe(event):
-                self._mailbox.animals[self._topics.animal(seen.animal)] = encode(seen)
-
-    def _set_aside(self, row: Row, why: str) -> None:
-        self._outbox.set_aside(row.seq, why)
-        self._on_problem(f"event {row.seq} set aside, the broker will never take it: {why}")
+        self._publish(_Sent(self._topics.sighting, payload, event=outgoing))
+        if not outgoing.again:
+            with self._mailbox.lock:
+                for seen in self._mailbox.board.observe(event):
+                    self._mailbox.animals[self._topics.animal(seen.animal)] = encode(seen)
 
     def _send_animals(self) -> None:
         """Behind a long backlog only the newest word on each animal is sent."""
-        if self._backlog:
+        if self._flow.behind:
             return
         with self._mailbox.lock:
             waiting = self._mailbox.animals
@@ -284,22 +271,30 @@ class Delivery:
                 )
 
     def _send_alarms(self) -> None:
-        gap = self._outbox.gap
-        # What is on its way may yet arrive, and then it is not lost.
-        if gap is not None and not any(seq <= gap.last for seq in self._in_flight()):
-            alarm = self._gap_alarm(gap)
-            if not any(sent.alarm and sent.alarm.gap for sent in self._sent.values()):
-                self._publish(_Sent(self._topics.alarm, encode(alarm), alarm=alarm))
+        self._send_gap()
         with self._mailbox.lock:
             alarms = list(self._mailbox.alarms)
             self._mailbox.alarms.clear()
         for alarm in alarms:
             self._publish(_Sent(self._topics.alarm, encode(alarm), alarm=alarm))
 
+    def _send_gap(self) -> None:
+        """Tell of one gap at a time, the oldest first."""
+        if self._gap_at_s is None or self._clock() < self._gap_at_s:
+            return
+        gap = self._flow.gap
+        if gap is not None:
+            self._gap_at_s = None
+            alarm = self._gap_alarm(gap)
+            self._publish(_Sent(self._topics.alarm, encode(alarm), alarm=alarm))
+
     def _gap_alarm(self, gap: Gap) -> Alarm:
         with self._mailbox.lock:
             state = self._mailbox.state
-        text = f"the outbox was full: {gap.lost} sightings dropped, the oldest first"
+        text = (
+            f"{gap.lost} sightings were dropped before they could be delivered: the outbox was "
+            "full, or they were too old, or could not be stored"
+        )
         return new_alarm(self._topics.device, self._boot, "outbox-gap", text, state, gap)
 
     def _send_state(self, *, at_once: bool = False) -> None:
@@ -333,53 +328,37 @@ class Delivery:
         sent = self._sent.pop(ack.ticket, None)
         if sent is None:
             return
+        event, gap = sent.event, sent.alarm.gap if sent.alarm is not None else None
+        if gap is not None:
+            self._gap_at_s = self._clock() + (0.0 if ack.failure is None else _GAP_AGAIN_S)
         if ack.failure is None:
             self._complained.discard(sent.topic)
-            if sent.row is not None:
-                self._taken.append(sent.row.seq)
-                self._pause.reset()
-            elif sent.alarm is not None and sent.alarm.gap is not None:
-                self._outbox.gap_reported(sent.alarm.gap)
+            if event is not None:
+                self._flow.taken(event)
+            elif gap is not None:
+                self._flow.gap_told(gap)
             elif sent.notice is not None:
                 sent.notice.taken = True
-            return
-        if sent.row is not None and ack.failure in _NEVER:
-            self._set_aside(sent.row, ack.reason)
-            return
-        if sent.row is not None and not self._paused_until_s:
-            self._paused_until_s = self._clock() + self._pause.next_s()
-        if sent.topic not in self._complained:
-            self._complained.add(sent.topic)
-            self._on_problem(
-                f"broker {self._connection.broker.address}: refused {sent.topic} ({ack.reason}); "
-                f"check its rules for {self._topics.device}; {self._outbox.depth} events wait"
+        elif event is not None and ack.failure in NEVER:
+            self._flow.set_aside(event.row, event.stream, ack.reason)
+        else:
+            if event is not None:
+                self._flow.refused(event)
+            self._complain(
+                sent.topic,
+                f"refused ({ack.reason}); check its rules for {self._topics.device}; "
+                f"{self._outbox.depth} events wait",
             )
 
-    def _settle(self, *, at_once: bool = False) -> None:
-        """Take what was delivered out of the outbox."""
-        if not self._taken:
-            return
-        now_s = self._clock()
-        full = len(self._taken) * 2 >= self._connection.window or not self._in_flight()
-        if at_once or full or now_s - self._settled_s >= _SETTLE_S:
-            if self._outbox.stream == self._stream:
-                self._outbox.delivered(self._taken)
-            self._taken = []
-            self._settled_s = now_s
+    def _complain(self, topic: str, what: str) -> None:
+        """Tell what is wrong with a topic, once until it works."""
+        if topic not in self._complained:
+            self._complained.add(topic)
+            self._on_problem(f"broker {self._connection.broker.address}: {topic}: {what}")
 
     def _free(self) -> int:
         """How many more publishes the window has room for."""
         return max(self._connection.window - len(self._sent), 0)
-
-    def _in_flight(self) -> list[int]:
-        return [sent.row.seq for sent in self._sent.values() if sent.row is not None]
-
-    def _wait_s(self) -> float:
-        if self._taken:
-            return _SETTLE_S
-        if self._paused_until_s:
-            return min(max(self._paused_until_s - self._clock(), 0.05), _TURN_S)
-        return _TURN_S
 
 
 def availability(device: str, boot: str, status: Status) -> bytes:

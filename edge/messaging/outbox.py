@@ -1,46 +1,54 @@
-"""Events wait on disk until the broker has them: a bounded queue in SQLite that counts its losses.
-
-`synchronous=FULL`, because in WAL mode `NORMAL` loses committed rows in a power cut.
-"""
+"""Events wait on disk until they are taken: a bounded queue in SQLite that counts its losses."""
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 import msgspec
 
-from edge.errors import EarmarkError
+from edge.messaging import gaps
+from edge.messaging.ballast import Ballast
+from edge.messaging.database import Damaged, Database
 from edge.messaging.events import EVENT_LIMIT_BYTES, Gap, Sighting, encode
 from edge.messaging.ulid import UlidMaker
 
-SCHEMA = 1
+SCHEMA = 2
 _MIB = 1 << 20
 # What a row costs beside its payload, roughly: key, length, page overhead.
 _ROW_OVERHEAD_BYTES = 64
 _POISON_ROWS = 100
-_BUSY_S = 1.0
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS event (
+# With less left in the file when the disk is low, the oldest make room for the new.
+_SPARE_PAGES = 64
+_PAGE_BYTES = 4096
+# How much goes at once then, as a share of what waits, so that it need not be done at every commit.
+_LOW_DISK_SHARE = 1 / 16
+_BALLAST_EVERY_S = 60.0
+_NUMBERS = 1 << 53
+_STEPS = {
+    0: gaps.TABLE
+    + """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE event (
     seq INTEGER PRIMARY KEY, size INTEGER NOT NULL, last_seen TEXT, payload BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS gap (
-    first INTEGER NOT NULL, last INTEGER NOT NULL, lost INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS poison (
-    seq INTEGER PRIMARY KEY, why TEXT NOT NULL, payload BLOB NOT NULL);
-"""
+CREATE TABLE poison (seq INTEGER PRIMARY KEY, why TEXT NOT NULL, payload BLOB NOT NULL);
+""",
+    1: "ALTER TABLE event ADD COLUMN stored REAL NOT NULL DEFAULT 0;\n",
+}
+
+# What of the tally is in the file; the rest can be counted there.
+_KEPT = ("next_seq", "lost", "aside", "sent", "age_s")
 
 T = TypeVar("T")
-V = TypeVar("V", int, str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,59 +59,125 @@ class Row:
     payload: bytes
 
 
+@dataclass(slots=True)
+class _Tally:
+    """What is known of the file without asking it; changes and is taken back with a transaction.
+
+    rows, bytes, first, oldest: of what waits. gaps: records of what is missing. lost: dropped.
+    aside: poison. sent: see `Outbox.sent`. age_s: for how long an agent ran on this outbox.
+    """
+
+    next_seq: int = 1
+    rows: int = 0
+    bytes: int = 0
+    first: int | None = None
+    oldest: str | None = None
+    gaps: int = 0
+    lost: int = 0
+    aside: int = 0
+    sent: int = 0
+    age_s: float = 0.0
+
+
 class Outbox:
     """Events in the order of their seq. Thread-safe; one process at a time.
 
-    Full means `limit_bytes` of payload or `limit_rows`: then the oldest are dropped in the very
-    transaction that stores the new ones, and `gap` counts them exactly. A damaged file is moved
-    aside (`moved_aside`) and a new stream begins; seq never falls within a stream.
+    Full means `limit_bytes` of payload, `limit_rows`, an event that waited for `limit_age_s`, or
+    less than `keep_free_bytes` left on the disk: then the oldest are dropped in the very
+    transaction that stores the new ones, and `gaps` counts them exactly. Age is the time an agent
+    ran, not wall time, which a device without a clock chip does not know. A `ballast` file of
+    `ballast_bytes` beside it is given up when the disk is full. A damaged file is moved aside
+    (`moved_aside`) and a new stream begins; seq never falls within a stream.
 
-    Errors: EarmarkError when the file cannot be opened, is another process's, or the disk is full.
+    Errors: EarmarkError when the file cannot be opened, is another process's, or the disk is full
+    or fails. What failed did not happen, and works again when the cause is gone.
     """
 
     def __init__(
         self,
         path: Path,
         *,
-        limit_bytes: int = 64 * _MIB,
-        limit_rows: int = 200_000,
+        limit_bytes: int = 256 * _MIB,
+        limit_rows: int = 2_000_000,
+        limit_age_s: float | None = None,
+        keep_free_bytes: int = 0,
+        ballast_bytes: int = 0,
         new_id: Callable[[], str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
     ) -> None:
         self.path = path
-        self.moved_aside: Path | None = None
         self.refused = 0
         self._limit_bytes = limit_bytes
         self._limit_rows = limit_rows
+        self._limit_age_s = limit_age_s
+        self._keep_free_bytes = keep_free_bytes
         self._new_id = new_id or UlidMaker()
+        self._clock = clock
+        self._free_bytes = free_bytes
         self._lock = threading.RLock()
         self._stream = ""
-        self._next_seq = 1
-        self._rows = self._bytes = self._lost = self._aside = 0
-        self._db = self._open()
+        self._tally = _Tally()
+        self._born_s = clock()
+        self._ballast_due_s = clock()
+        self._ballast = Ballast(path.with_name("ballast"), ballast_bytes)
+        self._file = Database(path, SCHEMA, _STEPS, self._opened, self._ballast)
+        self._run(lambda: None)
+        self._tend_ballast()
 
     def append(self, events: Sequence[Sighting]) -> list[Sighting]:
         """Store events durably and return them with stream, seq and id filled in.
 
         An event of more than 16 kB is refused: counted in `refused`, and not among the returned.
         """
-        return self._run(lambda: self._append(events))
+        numbered, refused = self._run(lambda: self._append(events))
+        self.refused += refused
+        self._tend_ballast()
+        return numbered
 
-    def pending(self, limit: int, *, after: int = 0) -> list[Row]:
-        """Return at most `limit` waiting events with a seq above `after`, oldest first."""
-        query = "SELECT seq, payload FROM event WHERE seq > ? ORDER BY seq LIMIT ?"
+    def lose(self, count: int) -> None:
+        """Give numbers to `count` events that could not be stored, and count them as lost."""
+        self._run(lambda: self._lose(count))
+
+    def pending(self, limit: int, *, after: int = 0, until: int | None = None) -> list[Row]:
+        """Return at most `limit` waiting events with a seq above `after`, oldest first.
+
+        until: the highest seq wanted.
+        """
+        last = self.last_seq if until is None else until
+        query = "SELECT seq, payload FROM event WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
         return self._run(
-            lambda: [Row(seq, bytes(data)) for seq, data in self._db.execute(query, (after, limit))]
+            lambda: [
+                # Damage may have made a number of it, which is nobody's JSON.
+                Row(seq, payload if isinstance(payload, bytes) else b"")
+                for seq, payload in self._file.connection.execute(query, (after, last, limit))
+            ]
         )
 
     def delivered(self, seqs: Iterable[int]) -> None:
-        """Forget events that the broker has taken."""
-        numbers = list(seqs)
-        if numbers:
-            self._run(lambda: self._delivered(numbers))
+        """Forget events that were taken. A power cut may bring them back, to be sent once more."""
+        runs = _runs(seqs)
+        if runs:
+            self._run(lambda: self._delivered(runs))
+
+    def acknowledged(self, seq: int, limit: int) -> bool:
+        """Forget at most `limit` events up to `seq`, and gaps that end there; whether all are gone.
+
+        A power cut may bring them back, to be sent once more.
+        """
+        return self._run(lambda: self._acknowledged(seq, limit))
 
     def set_aside(self, seq: int, why: str) -> None:
-        """Take an event out that the broker will never accept; the last 100 are kept."""
+        """Take an event out that the broker will never accept; the last 100 are kept.
+
+        It leaves a gap record too, for its number will not be seen.
+        """
         self._run(lambda: self._set_aside(seq, why))
+
+    def note_sent(self, seq: int) -> None:
+        """Remember up to where the broker has taken everything; on disk with the next event."""
+        with self._lock:
+            self._tally.sent = seq
 
     @property
     def stream(self) -> str:
@@ -111,44 +185,76 @@ class Outbox:
         return self._stream
 
     @property
+    def moved_aside(self) -> Path | None:
+        """Where a damaged file lies that was found since this object was made."""
+        return self._file.moved_aside
+
+    @property
     def last_seq(self) -> int:
         """The highest seq given out in this stream, 0 before the first."""
-        return self._next_seq - 1
+        return self._tally.next_seq - 1
+
+    @property
+    def sent(self) -> int:
+        """What `note_sent` was told last; after a crash perhaps less."""
+        return self._tally.sent
 
     @property
     def depth(self) -> int:
         """How many events wait."""
-        return self._rows
+        return self._tally.rows
+
+    def depth_above(self, seq: int) -> int:
+        """Return how many events wait with a number above `seq`."""
+        query = "SELECT count(*) FROM event WHERE seq > ?"
+        (count,) = self._run(lambda: self._file.connection.execute(query, (seq,)).fetchone())
+        return int(count)
+
+    @property
+    def first(self) -> int | None:
+        """The lowest number that waits."""
+        return self._tally.first
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether `gaps` has any."""
+        return self._tally.gaps > 0
 
     @property
     def share(self) -> float:
         """How full it is, 0..1: of its rows or its bytes, whichever is nearer the limit."""
-        return max(self._rows / self._limit_rows, self._bytes / self._limit_bytes)
+        tally = self._tally
+        return max(tally.rows / self._limit_rows, tally.bytes / self._limit_bytes)
 
     @property
     def oldest(self) -> str | None:
         """`last_seen` of the oldest waiting event; None when none waits or its time is unknown."""
-        query = "SELECT last_seen FROM event ORDER BY seq LIMIT 1"
-        row = self._run(lambda: self._db.execute(query).fetchone())
-        return None if row is None else row[0]
+        return self._tally.oldest
 
     @property
     def lost(self) -> int:
-        """How many events were dropped since the stream began, because the outbox was full."""
-        return self._lost
+        """How many events were dropped since the stream began: full, too old, no room on disk."""
+        return self._tally.lost
 
     @property
     def aside(self) -> int:
         """How many events the broker would never have taken, since the stream began."""
-        return self._aside
+        return self._tally.aside
 
     @property
     def gap(self) -> Gap | None:
-        """What was dropped and not yet reported with `gap_reported`."""
-        row = self._run(lambda: self._db.execute("SELECT first, last, lost FROM gap").fetchone())
-        if row is None:
-            return None
-        return Gap(stream=self._stream, first=row[0], last=row[1], lost=row[2])
+        """The oldest gap, of `gaps`."""
+        gaps = self.gaps
+        return gaps[0] if gaps else None
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """What was dropped and not yet reported with `gap_reported`, oldest first, at most 100.
+
+        Nothing numbered first..last waits here any more.
+        """
+        rows = self._run(lambda: gaps.oldest(self._file.connection))
+        return [Gap(stream=self._stream, first=row[0], last=row[1], lost=row[2]) for row in rows]
 
     def gap_reported(self, gap: Gap) -> None:
         """Forget a gap that subscribers know of; what was dropped meanwhile stays."""
@@ -157,7 +263,7 @@ class Outbox:
     def close(self) -> None:
         """Close the file; waiting events stay in it."""
         with self._lock:
-            self._db.close()
+            self._file.close()
 
     def __enter__(self) -> Outbox:
         return self
@@ -172,200 +278,236 @@ class Outbox:
 
     # -- the work, always under the lock -------------------------------------------------------
 
-    def _append(self, events: Sequence[Sighting]) -> list[Sighting]:
+    def _append(self, events: Sequence[Sighting]) -> tuple[list[Sighting], int]:
         numbered: list[Sighting] = []
-        rows: list[tuple[int, int, str | None, bytes]] = []
-        refused = 0
+        rows: list[tuple[int, int, str | None, bytes, float]] = []
+        age_s = self._age_s()
         for event in events:
-            seq = self._next_seq + len(rows)
+            seq = self._tally.next_seq + len(rows)
             event = msgspec.structs.replace(event, seq=seq, stream=self._stream, id=self._new_id())
             payload = encode(event)
             if len(payload) > EVENT_LIMIT_BYTES:
-                refused += 1
                 continue
             numbered.append(event)
-            rows.append((seq, len(payload) + _ROW_OVERHEAD_BYTES, event.last_seen, payload))
+            size = len(payload) + _ROW_OVERHEAD_BYTES
+            rows.append((seq, size, event.last_seen, payload, age_s))
         if rows:
-            with self._transaction():
-                self._db.executemany("INSERT INTO event VALUES (?, ?, ?, ?)", rows)
-                self._next_seq = self._put("next_seq", rows[-1][0] + 1)
-                self._rows += len(rows)
-                self._bytes += sum(row[1] for row in rows)
-                self._evict()
-        self.refused += refused
-        return numbered
+            size = sum(row[1] for row in rows)
+            with self._transaction() as db:
+                self._make_room(size)
+                db.executemany(
+                    "INSERT INTO event (seq, size, last_seen, payload, stored) "
+                    "VALUES (?, ?, ?, ?, ?)",
+                    rows,
+                )
+                if not self._tally.rows:
+                    self._tally.first, self._tally.oldest = rows[0][0], rows[0][2]
+                self._tally.rows += len(rows)
+                self._tally.bytes += size
+                self._tally.next_seq = rows[-1][0] + 1
+                self._tally.age_s = age_s
+                self._evict(0, 0)
+                self._write_tally(db, self._tally)
+        return numbered, len(events) - len(rows)
 
-    def _evict(self) -> None:
-        dropped: list[int] = []
-        oldest = self._db.execute("SELECT seq, size FROM event ORDER BY seq")
-        while self._rows > self._limit_rows or self._bytes > self._limit_bytes:
-            seq, size = next(oldest)
-            dropped.append(seq)
-            self._rows -= 1
-            self._bytes -= size
+    def _make_room(self, size: int) -> None:
+        """On a disk that is nearly full, let the oldest go before the file has to grow."""
+        if not self._keep_free_bytes or self._free() >= self._keep_free_bytes:
+            return
+        (spare,) = self._file.connection.execute("PRAGMA freelist_count").fetchone()
+        if spare < _SPARE_PAGES + size // _PAGE_BYTES:
+            self._evict(0, max(size, int(self._tally.bytes * _LOW_DISK_SHARE)))
+
+    def _evict(self, rows: int, size: int) -> None:
+        """Drop the oldest: what is beyond the limits, and at least `size` bytes."""
+        tally = self._tally
+        db = self._file.connection
+        too_old_s = None if self._limit_age_s is None else self._age_s() - self._limit_age_s
+        first = last = count = freed = 0
+        oldest = db.execute("SELECT seq, size, stored FROM event ORDER BY seq")
+        for seq, row_bytes, stored_s in oldest:
+            if not (
+                freed < size
+                or tally.rows - count > self._limit_rows
+                or tally.bytes - freed > self._limit_bytes
+                or (too_old_s is not None and stored_s < too_old_s)
+            ):
+                break
+            first, last = first or seq, seq
+            count += 1
+            freed += row_bytes
         oldest.close()
-        if not dropped:
+        if not count:
             return
-        self._db.execute("DELETE FROM event WHERE seq <= ?", (dropped[-1],))
-        known = self._db.execute("SELECT first, lost FROM gap").fetchone()
-        first, lost = known if known else (dropped[0], 0)
-        self._put_gap(first, dropped[-1], lost + len(dropped))
-        self._lost = self._put("lost", self._lost + len(dropped))
+        db.execute("DELETE FROM event WHERE seq <= ?", (last,))
+        tally.rows -= count
+        tally.bytes -= freed
+        tally.lost += count
+        gaps.add_below(db, first, last, count)
+        self._take_stock(db)
 
-    def _delivered(self, seqs: Sequence[int]) -> None:
-        with self._transaction():
-            for seq in seqs:
-                if not self._delete(seq):
-                    self._not_lost(seq)
+    def _lose(self, count: int) -> None:
+        first = self._tally.next_seq
+        with self._transaction() as db:
+            gaps.add(db, first, first + count - 1, count)
+            self._take_stock(db)
+            self._tally.next_seq += count
+            self._tally.lost += count
+            self._write_tally(db, self._tally)
 
-    def _not_lost(self, seq: int) -> None:
-        """An event that was dropped while on its way has arrived after all: count it back."""
-        row = self._db.execute("SELECT first, last, lost FROM gap").fetchone()
-        if row is None or not row[0] <= seq <= row[1]:
-            return
-        self._put_gap(row[0], row[1], row[2] - 1)
-        self._lost = self._put("lost", self._lost - 1)
+    def _delivered(self, runs: Sequence[tuple[int, int]]) -> None:
+        with self._transaction(durable=False) as db:
+            for first, last in runs:
+                here = (first, last)
+                count, size = db.execute(
+                    "SELECT count(*), total(size) FROM event WHERE seq BETWEEN ? AND ?", here
+                ).fetchone()
+                if count <= last - first:
+                    found = db.execute("SELECT seq FROM event WHERE seq BETWEEN ? AND ?", here)
+                    missing = set(range(first, last + 1)).difference(row[0] for row in found)
+                    # What was dropped while on its way has arrived after all.
+                    self._tally.lost -= sum(gaps.arrived(db, seq) for seq in missing)
+                db.execute("DELETE FROM event WHERE seq BETWEEN ? AND ?", here)
+                self._tally.rows -= count
+                self._tally.bytes -= int(size)
+            self._take_stock(db)
+            self._write_tally(db, self._tally)
+
+    def _acknowledged(self, seq: int, limit: int) -> bool:
+        with self._transaction(durable=False) as db:
+            rows = db.execute(
+                "SELECT seq, size FROM event WHERE seq <= ? ORDER BY seq LIMIT ?", (seq, limit)
+            ).fetchall()
+            if rows:
+                db.execute("DELETE FROM event WHERE seq <= ?", (rows[-1][0],))
+                self._tally.rows -= len(rows)
+                self._tally.bytes -= sum(row[1] for row in rows)
+            done = len(rows) < limit
+            db.execute("DELETE FROM gap WHERE last <= ?", (seq if done else rows[-1][0],))
+            self._take_stock(db)
+        return done
 
     def _set_aside(self, seq: int, why: str) -> None:
-        with self._transaction():
-            self._db.execute(
+        with self._transaction() as db:
+            row = db.execute("SELECT size FROM event WHERE seq = ?", (seq,)).fetchone()
+            if row is None:
+                return
+            db.execute(
                 "INSERT OR REPLACE INTO poison SELECT seq, ?, payload FROM event WHERE seq = ?",
                 (why, seq),
             )
-            if self._delete(seq):
-                self._aside = self._put("aside", self._aside + 1)
-            self._db.execute(
+            db.execute("DELETE FROM event WHERE seq = ?", (seq,))
+            db.execute(
                 "DELETE FROM poison WHERE seq NOT IN "
                 "(SELECT seq FROM poison ORDER BY seq DESC LIMIT ?)",
                 (_POISON_ROWS,),
             )
+            self._tally.rows -= 1
+            self._tally.bytes -= row[0]
+            self._tally.aside += 1
+            gaps.add(db, seq, seq, 1)
+            self._take_stock(db)
+            self._write_tally(db, self._tally)
 
     def _gap_reported(self, gap: Gap) -> None:
-        with self._transaction():
-            row = self._db.execute("SELECT first, last, lost FROM gap").fetchone()
-            if row is not None and gap.stream == self._stream:
-                self._put_gap(gap.last + 1, row[1], row[2] - gap.lost)
+        if gap.stream == self._stream:
+            with self._transaction() as db:
+                gaps.reported(db, gap.first, gap.last, gap.lost)
+                self._take_stock(db)
 
-    def _put_gap(self, first: int, last: int, lost: int) -> None:
-        self._db.execute("DELETE FROM gap")
-        if lost > 0:
-            self._db.execute("INSERT INTO gap VALUES (?, ?, ?)", (first, last, lost))
-
-    def _delete(self, seq: int) -> bool:
-        row = self._db.execute("SELECT size FROM event WHERE seq = ?", (seq,)).fetchone()
-        if row is None:
-            return False
-        self._db.execute("DELETE FROM event WHERE seq = ?", (seq,))
-        self._rows -= 1
-        self._bytes -= row[0]
-        return True
-
-    def _put(self, key: str, value: V) -> V:
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-        return value
-
-    def _get(self, key: str, default: int) -> int:
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return default if row is None else int(row[0])
+    def _take_stock(self, db: sqlite3.Connection) -> None:
+        """See what is the oldest now, and whether anything is missing."""
+        row = db.execute("SELECT seq, last_seen FROM event ORDER BY seq LIMIT 1").fetchone()
+        self._tally.first, self._tally.oldest = row or (None, None)
+        (self._tally.gaps,) = db.execute("SELECT count(*) FROM gap").fetchone()
 
     # -- the file ------------------------------------------------------------------------------
 
     def _run(self, work: Callable[[], T]) -> T:
-        """Do `work` under the lock; when the file is damaged, begin a new stream and try again."""
         with self._lock:
-            try:
-                return work()
-            except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
-                    raise EarmarkError(f"{self.path}: {_explain(error)}") from error
-            self._db.close()
-            self._move_aside()
-            self._db = self._open()
-            return work()
+            return self._file.run(work)
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
+    def _transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        before = replace(self._tally)
         try:
-            yield
-            self._db.execute("COMMIT")
+            with self._file.transaction(durable=durable) as db:
+                yield db
         except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            self._recount()
+            self._tally = before
             raise
 
-    def _open(self) -> sqlite3.Connection:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                return self._connect()
-            except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
-                    raise
-            self._move_aside()
-            return self._connect()
-        except sqlite3.DatabaseError as error:
-            raise EarmarkError(f"{self.path}: {_explain(error)}") from error
+    @staticmethod
+    def _write_tally(db: sqlite3.Connection, tally: _Tally) -> None:
+        values = [(name, getattr(tally, name)) for name in _KEPT]
+        db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values)
 
-    def _connect(self) -> sqlite3.Connection:
-        self._db = sqlite3.connect(
-            self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-        )
+    def _opened(self, db: sqlite3.Connection) -> None:
+        """Take stock of a file that was just opened."""
+        meta = dict(db.execute("SELECT key, value FROM meta"))
+        stream = meta.get("stream")
+        if stream is None:
+            stream = uuid.uuid4().hex
+            db.execute("INSERT INTO meta VALUES ('stream', ?)", (stream,))
+        if not isinstance(stream, str):
+            raise Damaged("stream")
         try:
-            # One owner: a second agent on the same outbox would send everything twice.
-            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > SCHEMA:
-                raise EarmarkError(f"{self.path}: made by a newer earmark; update this one")
-            check = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if check != "ok":
-                raise _Damaged(check)
-            self._db.executescript(f"BEGIN IMMEDIATE;{_TABLES}PRAGMA user_version={SCHEMA};COMMIT;")
-            row = self._db.execute("SELECT value FROM meta WHERE key = 'stream'").fetchone()
-            self._stream = str(row[0]) if row else uuid.uuid4().hex
-            if row is None:
-                self._put("stream", self._stream)
-            self._recount()
-        except BaseException:
-            self._db.close()
-            raise
-        return self._db
-
-    def _recount(self) -> None:
-        self._rows, self._bytes = self._db.execute(
-            "SELECT count(*), coalesce(sum(size), 0) FROM event"
+            known = _Tally(
+                next_seq=int(meta.get("next_seq", 1)),
+                lost=int(meta.get("lost", 0)),
+                aside=int(meta.get("aside", 0)),
+                sent=int(meta.get("sent", 0)),
+                age_s=float(meta.get("age_s", 0.0)),
+            )
+        except (TypeError, ValueError) as error:
+            raise Damaged(str(error)) from error
+        # Beyond that JSON's readers round, and SQLite ends soon after.
+        if not (0 < known.next_seq < _NUMBERS and 0 <= known.age_s < _NUMBERS):
+            raise Damaged("numbers")
+        if stream == self._stream:
+            self._undo(db, known)
+        rows, size, last = db.execute(
+            "SELECT count(*), total(size), coalesce(max(seq), 0) FROM event"
         ).fetchone()
-        self._next_seq = self._get("next_seq", 1)
-        self._lost = self._get("lost", 0)
-        self._aside = self._get("aside", 0)
+        known.rows, known.bytes = rows, int(size)
+        known.next_seq = max(known.next_seq, last + 1)
+        self._stream, self._tally = stream, known
+        self._born_s = self._clock() - known.age_s
+        self._take_stock(db)
 
-    def _move_aside(self) -> None:
-        aside = self.path.with_name(f"{self.path.name}.damaged")
-        for suffix in ("", "-wal", "-shm"):
-            part = self.path.with_name(self.path.name + suffix)
-            if part.exists():
-                # One copy is kept for whoever wants to look; more would fill the disk.
-                part.replace(aside.with_name(aside.name + suffix))
-        self.moved_aside = aside
+    def _undo(self, db: sqlite3.Connection, known: _Tally) -> None:
+        """Take back a commit that was reported as failed and is in the file all the same.
+
+        Its events come again, under the same numbers; what it dropped to make room stays dropped.
+        """
+        last = self.last_seq
+        db.execute("DELETE FROM event WHERE seq > ?", (last,))
+        known.lost -= gaps.cut_off(db, last)
+        known.next_seq, known.sent = last + 1, self._tally.sent
+        self._write_tally(db, known)
+
+    def _age_s(self) -> float:
+        return self._clock() - self._born_s
+
+    def _free(self) -> int:
+        try:
+            return self._free_bytes(self.path.parent)
+        except OSError:
+            return self._keep_free_bytes
+
+    def _tend_ballast(self) -> None:
+        now_s = self._clock()
+        if self._ballast.missing and now_s >= self._ballast_due_s:
+            self._ballast_due_s = now_s + _BALLAST_EVERY_S
+            self._ballast.restore(self._free() - self._keep_free_bytes)
 
 
-class _Damaged(sqlite3.DatabaseError):
-    """What SQLite's own check found."""
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    return isinstance(error, _Damaged) or (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _DAMAGED
-
-
-def _explain(error: sqlite3.DatabaseError) -> str:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return (
-            "the outbox is in use; is another earmark-edge running? Stop it, or give another path"
-        )
-    if code == sqlite3.SQLITE_FULL:
-        return "the disk is full, the events cannot be stored; free some space"
-    return f"the outbox cannot be used ({error}); check the path and its permissions"
+def _runs(seqs: Iterable[int]) -> list[tuple[int, int]]:
+    """Return the first and last of each run of consecutive numbers."""
+    runs: list[tuple[int, int]] = []
+    for seq in sorted(set(seqs)):
+        if runs and runs[-1][1] == seq - 1:
+            runs[-1] = (runs[-1][0], seq)
+        else:
+            runs.append((seq, seq))
+    return runs

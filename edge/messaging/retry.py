@@ -6,6 +6,8 @@ import contextlib
 import random
 import selectors
 import socket
+import time
+from collections.abc import Callable
 
 
 class Backoff:
@@ -29,6 +31,32 @@ class Backoff:
     def reset(self) -> None:
         """Begin with the shortest wait again, after a success."""
         self._next_s = self._first_s
+
+
+class Rate:
+    """At most `per_s` of something a second, at most a second's worth at once."""
+
+    def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_s = per_s
+        self._clock = clock
+        self._left = self._most = max(per_s, 1.0)
+        self._at_s = clock()
+
+    def allowed(self) -> int:
+        """Return how many may go now."""
+        now_s = self._clock()
+        self._left = min(self._left + (now_s - self._at_s) * self._per_s, self._most)
+        self._at_s = now_s
+        return int(self._left)
+
+    def use(self, count: int) -> None:
+        """Count what went."""
+        self._left -= count
+
+    def wait_s(self) -> float:
+        """Return the seconds until a tenth of a second's worth may go, one at least."""
+        self.allowed()
+        return max((max(1.0, self._per_s / 10) - self._left) / self._per_s, 0.0)
 
 
 class Waker:

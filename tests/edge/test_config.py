@@ -13,6 +13,7 @@ from edge.config import (
     AgentConfig,
     BrokerConfig,
     CameraConfig,
+    OutboxConfig,
     check_config,
     default_device,
     load_config,
@@ -180,6 +181,30 @@ def test_the_password_comes_from_its_file(tmp_path: Path) -> None:
     broker = BrokerConfig(username="farm", password_file=str(tmp_path / "pw"))
     assert broker.options().password == "s3cret"
     assert broker.options().username == "farm"
+
+
+def test_the_password_comes_from_the_environment_for_who_has_a_user_name(monkeypatch) -> None:
+    monkeypatch.setenv("EARMARK_MQTT_PASSWORD", "s3cret")
+    assert BrokerConfig(username="farm").options().password == "s3cret"
+    assert BrokerConfig().options().password is None
+
+
+def test_the_outbox_has_limits_as_the_settings_say() -> None:
+    config = check_config(
+        {**MINIMAL, "outbox": {"ack": "ingest", "limit_mib": 3, "max_age_h": 2, "ballast_mib": 0}},
+        "agent.yaml",
+    )
+    assert config.outbox.ack == "ingest"
+    assert config.outbox.limits() == {
+        "limit_bytes": 3 << 20,
+        "limit_age_s": 7200,
+        "keep_free_bytes": 64 << 20,
+        "ballast_bytes": 0,
+    }
+    assert OutboxConfig(max_age_h=0).limits()["limit_age_s"] is None
+    for wrong in ({"ack": "nobody"}, {"limit_mib": 0}, {"gather_s": 1.5}, {"max_age_h": -1}):
+        with pytest.raises(UsageError, match="outbox"):
+            check_config({**MINIMAL, "outbox": wrong}, "agent.yaml")
 
 
 def test_a_missing_password_file_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 import edge.correspondence
-from edge.config import AgentConfig, BrokerConfig, CameraConfig, CommandsConfig, HomeAssistantConfig
+from edge.config import (
+    AgentConfig,
+    BrokerConfig,
+    CameraConfig,
+    CommandsConfig,
+    HomeAssistantConfig,
+    OutboxConfig,
+)
 from edge.correspondence import Correspondence
 from edge.messaging import Outbox
 from edge.messaging.commands import NoArguments, Order, Outcome
@@ -22,8 +29,9 @@ COMMAND = "earmark/v1/barn-7/down/command"
 
 
 class FakeMessenger:
-    def __init__(self, *given: Any, handlers: dict[str, Any]) -> None:
+    def __init__(self, *given: Any, handlers: dict[str, Any], **options: Any) -> None:
         self.handlers = handlers
+        self.options = options
         self.replies: list[Reply] = []
         self.alarms: list[tuple[str, str]] = []
         self.stopped: list[float] = []
@@ -68,6 +76,11 @@ def make(folder: Path, done: list[str] | None = None, **changes: Any) -> Any:
         wake=lambda: None,
         hear=lambda text: None,
     )
+
+
+def test_events_go_as_the_settings_say(tmp_path):
+    letters = make(tmp_path, outbox=OutboxConfig(ack="ingest", gather_s=0.5))
+    assert letters.messenger.options == {"ack": "ingest", "drain_per_s": 200, "gather_s": 0.5}
 
 
 def command(number: str, name: str = "restart", **args: Any) -> Message:

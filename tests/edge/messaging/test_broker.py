@@ -8,10 +8,12 @@ import pytest
 
 from edge.errors import BrokerError, UsageError
 from edge.messaging.broker import (
+    PASSWORD_VARIABLE,
     BrokerOptions,
     BrokerRefused,
     BrokerUnreachable,
     connect_failure,
+    read_password,
     refusal,
 )
 
@@ -23,6 +25,8 @@ from edge.messaging.broker import (
         ("mqtt://10.0.0.7:1884/", "10.0.0.7", 1884, False),
         ("mqtts://barn.local", "barn.local", 8883, True),
         ("mqtt://[::1]:1883", "::1", 1883, False),
+        ("ws://barn.local/mqtt", "barn.local", 80, False),
+        ("wss://barn.local:9001", "barn.local", 9001, True),
     ],
 )
 def test_a_url_says_where_and_how(url: str, host: str, port: int, tls: bool):
@@ -32,9 +36,26 @@ def test_a_url_says_where_and_how(url: str, host: str, port: int, tls: bool):
 
 
 @pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("ws://barn", "/mqtt"),
+        ("ws://barn/", "/mqtt"),
+        ("wss://barn:9001/a/b%20c", "/a/b%20c"),
+        ("mqtt://barn", ""),
+    ],
+)
+def test_websockets_have_a_path(url: str, path: str):
+    broker = BrokerOptions(url)
+    assert (broker.path, broker.websockets) == (path, path != "")
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "",
+        "ws://barn/mqtt?a=b",
+        "ws://barn/m\r\nX: y",
+        "wss://barn/müller",
         "barn.local",
         "http://barn",
         "mqtt://",
@@ -116,8 +137,21 @@ def test_each_failure_to_connect_has_its_line(error: Exception, kind: type, word
         (0x86, BrokerRefused),
         (0x87, BrokerRefused),
         (0x88, BrokerUnreachable),
+        (0x89, BrokerUnreachable),
+        (0x8A, BrokerRefused),
         (0x8B, BrokerUnreachable),
+        (0x8C, BrokerRefused),
+        (0x8D, BrokerUnreachable),
         (0x8E, BrokerRefused),
+        (0x93, BrokerUnreachable),
+        (0x95, BrokerRefused),
+        (0x96, BrokerUnreachable),
+        (0x97, BrokerUnreachable),
+        (0x98, BrokerUnreachable),
+        (0x9C, BrokerUnreachable),
+        (0x9F, BrokerUnreachable),
+        (0xA0, BrokerUnreachable),
+        (0x80, BrokerRefused),
     ],
 )
 def test_each_reason_code_has_its_line(code: int, kind: type):
@@ -137,3 +171,21 @@ def test_a_wrong_clock_is_waited_out_and_a_wrong_certificate_is_not(
     failure = connect_failure(BrokerOptions("mqtts://barn.example"), error)
     assert type(failure) is kind
     assert "clock" in str(failure)
+
+
+def test_a_password_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv(PASSWORD_VARIABLE, raising=False)
+    assert read_password(None) is None
+    monkeypatch.setenv(PASSWORD_VARIABLE, "of the environment")
+    assert read_password(None) == "of the environment"
+    file = tmp_path / "password"
+    file.write_text("of the file\r\nand a comment\n")
+    assert read_password(file) == "of the file"
+    file.write_text("\n")
+    with pytest.raises(UsageError, match="empty"):
+        read_password(file)
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_password(file)
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_password(tmp_path / "missing")

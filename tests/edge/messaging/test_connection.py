@@ -99,6 +99,16 @@ def test_who_does_not_speak_5_is_spoken_to_in_3_1_1(fake, answer):
     connection.close()
 
 
+@pytest.mark.parametrize("answer", [HANG_UP, None], ids=str)
+def test_a_bad_line_to_who_spoke_5_does_not_lead_to_3_1_1(fake, answer):
+    server = fake({5: answer, 4: TAKEN_311})
+    with pytest.raises(BrokerUnreachable):
+        open_connection(server.broker, "barn-7", spoke_5=True)
+    assert server.levels == [5]
+    other = fake({5: OTHER_VERSION_5, 4: TAKEN_311})
+    assert open_connection(other.broker, "barn-7", spoke_5=True).protocol == MQTT_311
+
+
 def test_a_refused_login_is_not_tried_again_in_another_version(fake):
     server = fake({5: BAD_LOGIN_5})
     with pytest.raises(BrokerRefused, match="login"):

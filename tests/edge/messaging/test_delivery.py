@@ -21,6 +21,7 @@ from edge.messaging.events import (
     StateReport,
     decode,
 )
+from edge.messaging.flow import Flow
 from edge.messaging.outbox import Outbox
 from edge.messaging.retry import Waker
 from edge.messaging.topics import Topics
@@ -36,6 +37,7 @@ class FakeConnection:
         self.protocol_name = "5"
         self.window = window
         self.packet_limit: int | None = None
+        self.hung_up: int | None = None
         self.sent: list[tuple[str, bytes, bool]] = []
         self.terms: list[Terms | None] = []
         self.unanswered: deque[tuple[int, str, bytes]] = deque()
@@ -91,13 +93,14 @@ class Rig:
         self.problems: list[str] = []
         self.now_s = 1000.0
         self.waker = Waker()
+        self.flow = Flow(self.outbox, self.problems.append, clock=lambda: self.now_s)
 
     def deliver(self, connection: FakeConnection) -> Delivery:
         return Delivery(
             connection,  # type: ignore[arg-type]
             TOPICS,
             "b7",
-            self.outbox,
+            self.flow,
             self.mailbox,
             self.problems.append,
             clock=lambda: self.now_s,
@@ -348,7 +351,7 @@ def test_an_outbox_begun_anew_while_connected_is_sent_from_its_start(rig, make_e
     rig.steps(delivery)
     rig.outbox.close()
     rig.outbox.path.write_bytes(b"rubbish" * 1000)
-    delivery._outbox = rig.outbox = Outbox(rig.outbox.path)
+    rig.flow.outbox = rig.outbox = Outbox(rig.outbox.path)
     rig.outbox.append([make_event()])
     rig.steps(delivery)
     assert connection.events()[-1] == (1, False)

@@ -94,7 +94,7 @@ def test_how_full_it_is(path, make_event):
         assert outbox.share == 0
         outbox.append([make_event() for _ in range(3)])
         assert outbox.share == 0.75
-        size = outbox._bytes
+        size = sum(len(row.payload) + 64 for row in outbox.pending(10))
     with Outbox(path, limit_bytes=2 * size) as outbox:
         assert outbox.share == 0.5
         outbox.delivered([1, 2, 3])
@@ -188,8 +188,8 @@ def test_damage_found_while_running_begins_a_new_stream_too(path, make_event):
     with Outbox(path) as outbox:
         stream = outbox.stream
         outbox.append([make_event() for _ in range(2000)])
-        outbox._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        outbox._db.execute("PRAGMA shrink_memory")
+        outbox._file.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        outbox._file.connection.execute("PRAGMA shrink_memory")
         with path.open("r+b") as file:
             file.seek(4096)
             file.write(b"\xff" * (path.stat().st_size - 4096))
@@ -296,6 +296,64 @@ def test_every_event_is_delivered_waiting_or_counted(tmp_path_factory, steps):
         assert outbox.depth == len(waiting)
         assert outbox.lost == lost
         assert reported + (outbox.gap.lost if outbox.gap else 0) == lost
+    outbox.close()
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["append", "deliver", "lose", "set aside", "report", "restart"]),
+            st.integers(1, 5),
+            st.integers(0, 10**6),
+        ),
+        max_size=40,
+    )
+)
+def test_gaps_are_disjoint_exact_and_nothing_waits_in_them(tmp_path_factory, steps):
+    """Model: what became of each number, `waits`, `delivered`, `missing` or `told`."""
+    path = tmp_path_factory.mktemp("outbox") / "outbox.db"
+    outbox = Outbox(path, limit_rows=8)
+    fate: dict[int, str] = {}
+    for step, count, choice in steps:
+        waiting = [seq for seq, what in fate.items() if what == "waits"]
+        if step == "append":
+            fate |= {event.seq: "waits" for event in outbox.append([EVENT] * count)}
+            waiting = [seq for seq, what in fate.items() if what == "waits"]
+            fate |= dict.fromkeys(waiting[: max(len(waiting) - 8, 0)], "missing")
+        elif step == "lose":
+            fate |= {outbox.last_seq + n: "missing" for n in range(1, count + 1)}
+            outbox.lose(count)
+        elif step == "deliver" and waiting:
+            begin = choice % len(waiting)
+            outbox.delivered(waiting[begin : begin + count])
+            fate |= dict.fromkeys(waiting[begin : begin + count], "delivered")
+        elif step == "set aside" and waiting:
+            outbox.set_aside(waiting[choice % len(waiting)], "too large")
+            fate[waiting[choice % len(waiting)]] = "missing"
+        elif step == "report" and outbox.gap is not None:
+            gap = outbox.gap
+            outbox.gap_reported(gap)
+            told = [seq for seq in range(gap.first, gap.last + 1) if fate[seq] == "missing"]
+            assert len(told) == gap.lost
+            fate |= dict.fromkeys(told, "told")
+        elif step == "restart":
+            outbox.close()
+            outbox = Outbox(path, limit_rows=8)
+        assert seqs(outbox) == [seq for seq, what in fate.items() if what == "waits"]
+        assert outbox.first == next(iter(seqs(outbox)), None)
+        seen = 0
+        for gap in outbox.gaps:
+            assert seen < gap.first <= gap.last
+            seen = gap.last
+            inside = [fate[seq] for seq in range(gap.first, gap.last + 1)]
+            assert inside.count("missing") == gap.lost
+            assert "waits" not in inside
+        assert sum(gap.lost for gap in outbox.gaps) == list(fate.values()).count("missing")
+        assert outbox.has_gap == bool(outbox.gaps)
+        assert outbox.lost + outbox.aside == sum(
+            what in ("missing", "told") for what in fate.values()
+        )
     outbox.close()
 
 

@@ -4,7 +4,7 @@ import random
 import threading
 import time
 
-from edge.messaging.retry import Backoff, Waker
+from edge.messaging.retry import Backoff, Rate, Waker
 
 
 def test_waits_double_to_the_cap_and_vary_by_half_at_most():
@@ -38,3 +38,25 @@ def test_wake_ups_pile_up_without_blocking_and_count_once():
     assert time.monotonic() - begin >= 0.015
     waker.close()
     waker.wake()
+
+
+def test_a_rate_allows_a_second_at_once_and_then_its_share():
+    now_s = [0.0]
+    rate = Rate(20, lambda: now_s[0])
+    assert rate.allowed() == 20
+    rate.use(20)
+    assert (rate.allowed(), rate.wait_s()) == (0, 0.1)
+    now_s[0] = 0.5
+    assert (rate.allowed(), rate.wait_s()) == (10, 0)
+    now_s[0] = 1000
+    assert rate.allowed() == 20
+
+
+def test_less_than_one_a_second_goes_too():
+    now_s = [0.0]
+    rate = Rate(0.5, lambda: now_s[0])
+    rate.use(rate.allowed())
+    assert rate.allowed() == 0
+    assert rate.wait_s() == 2
+    now_s[0] = 2
+    assert rate.allowed() == 1
