@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any, Protocol
 
-from edge.errors import UsageError
-from edge.messaging.broker import BrokerOptions
+from edge.messaging.broker import PASSWORD_VARIABLE, BrokerOptions, read_password
 
 
 class Commands(Protocol):
@@ -23,11 +22,14 @@ def add_broker(parser: argparse.ArgumentParser, *, required: bool = True) -> Non
         "--broker",
         required=required,
         metavar="URL",
-        help="mqtt://HOST[:1883] or mqtts://HOST[:8883]",
+        help="mqtt://HOST[:1883], mqtts://HOST[:8883], ws://HOST[/PATH] or wss://HOST[/PATH]",
     )
     parser.add_argument("--username", metavar="U", help="user name at the broker")
     parser.add_argument(
-        "--password-file", type=Path, metavar="F", help="file with the password on its first line"
+        "--password-file",
+        type=Path,
+        metavar="F",
+        help=f"file with the password on its first line; without, ${PASSWORD_VARIABLE}",
     )
     parser.add_argument("--ca-file", type=Path, metavar="F", help="CA certificate, PEM")
     parser.add_argument("--cert-file", type=Path, metavar="F", help="client certificate, PEM")
@@ -36,7 +38,8 @@ def add_broker(parser: argparse.ArgumentParser, *, required: bool = True) -> Non
 
 def broker_options(options: argparse.Namespace) -> BrokerOptions:
     """Return what `add_broker` was given; UsageError when it cannot be."""
-    password = None if options.password_file is None else read_password(options.password_file)
+    wanted = options.username is not None or options.password_file is not None
+    password = read_password(options.password_file) if wanted else None
     return BrokerOptions(
         options.broker,
         username=options.username,
@@ -45,19 +48,6 @@ def broker_options(options: argparse.Namespace) -> BrokerOptions:
         cert_file=options.cert_file,
         key_file=options.key_file,
     )
-
-
-def read_password(path: Path) -> str:
-    """Return the first line of a password file; UsageError when there is none."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such password file") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not a text file; put the password on its first line") from error
-    if not lines or not lines[0]:
-        raise UsageError(f"{path}: empty; put the password on its first line")
-    return lines[0]
 
 
 def seconds(text: str) -> float:

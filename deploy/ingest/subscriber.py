@@ -147,7 +147,10 @@ class Subscriber:
             protocol=MQTTProtocolVersion.MQTTv5,
             reconnect_on_failure=False,
             manual_ack=True,
+            transport="websockets" if self._broker.websockets else "tcp",
         )
+        if self._broker.websockets:
+            client.ws_set_options(path=self._broker.path)
         client.max_inflight_messages_set(0)
         client.connect_timeout = _ANSWER_S
         if self._broker.username is not None:

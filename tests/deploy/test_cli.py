@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
 
 from deploy.cli import main
-from deploy.connecting import read_password
+from deploy.connecting import add_broker, broker_options
 from edge.console import run_command
 from edge.errors import UsageError
+from edge.messaging.broker import BrokerOptions
 from edge.messaging.local_broker import free_port
 
 
@@ -62,13 +64,22 @@ def test_the_version_is_printed(capsys):
     assert capsys.readouterr().out.startswith("earmark-deploy 0.")
 
 
-def test_a_password_is_the_first_line_of_its_file(tmp_path: Path):
+def test_the_password_comes_from_a_file_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def options(*arguments: object) -> BrokerOptions:
+        parser = argparse.ArgumentParser()
+        add_broker(parser)
+        wanted = ["--broker", "mqtt://127.0.0.1", *map(str, arguments)]
+        return broker_options(parser.parse_args(wanted))
+
     path = tmp_path / "password"
     path.write_text("hunter 2 \nnot this\n")
-    assert read_password(path) == "hunter 2 "
+    assert options("--username", "me", "--password-file", path).password == "hunter 2 "
+    monkeypatch.setenv("EARMARK_MQTT_PASSWORD", "of the environment")
+    assert options("--username", "me").password == "of the environment"
+    # Who logs in by certificate, or not at all, has no use for it.
+    assert options().password is None
     path.write_text("\n")
     with pytest.raises(UsageError, match="empty"):
-        read_password(path)
-    path.write_bytes(b"\xff\xfe")
-    with pytest.raises(UsageError, match="not a text file"):
-        read_password(path)
+        options("--username", "me", "--password-file", path)
