@@ -21,9 +21,12 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--broker", "http://barn"], "write mqtt://HOST:PORT"),
+        (["--broker", "http://barn"], "write mqtt://HOST"),
         (["--broker", "mqtt://barn", "--device", "Barn 7"], "device id 'Barn 7'"),
-        (["--broker", "mqtt://barn", "--password-file", "/nowhere"], "/nowhere: no such password"),
+        (
+            ["--broker", "mqtt://barn", "--password-file", "/nowhere"],
+            "/nowhere: password file cannot be read",
+        ),
         (["--broker", "mqtts://barn", "--ca-file", "/nowhere.pem"], "/nowhere.pem: no such file"),
     ],
 )
