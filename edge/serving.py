@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from edge.errors import SelfTestError
 from edge.inference import Inference, coral_present, parse_accelerator, plan_backends
-from edge.inference.supervised import Listener
+from edge.inference.supervised import START_S, Listener
 from edge.release.bundle import (
     Bundle,
     has_compiled,
@@ -33,12 +34,15 @@ def serve_bundle(
     require: bool = False,
     threads: int = 2,
     stuck_s: float = 10.0,
+    start_s: float = START_S,
     listener: Listener = lambda event, text: None,
+    begun: Callable[[Inference], object] = lambda inference: None,
     root: Path = Path("/"),
 ) -> Serving:
     """Load a bundle on the first backend that takes it and passes its golden self-test.
 
-    accelerator, require: see `plan_backends`. root: where a Coral is looked for. Raises UsageError
+    accelerator, require: see `plan_backends`. begun: gets what will run the models before it loads
+    any, so that another thread can stop that. root: where a Coral is looked for. Raises UsageError
     for an accelerator that cannot be, AcceleratorError where a required one cannot be had,
     BundleError for a bundle that must not run.
     """
@@ -49,8 +53,11 @@ def serve_bundle(
         compiled=has_compiled(read_manifest(directory)),
         coral=coral_present(root),
     )
-    inference = Inference(plan, threads=threads, stuck_s=stuck_s, listener=listener)
+    inference = Inference(
+        plan, threads=threads, stuck_s=stuck_s, start_s=start_s, listener=listener
+    )
     try:
+        begun(inference)
         return Serving(_loaded(directory, inference), inference)
     except BaseException:
         inference.close()
@@ -59,6 +66,7 @@ def serve_bundle(
 
 def _loaded(directory: Path, inference: Inference) -> Bundle:
     while True:
+        children = inference.children
         try:
             bundle = load_bundle(directory, opener=inference.open)
         except SelfTestError as error:
@@ -67,4 +75,7 @@ def _loaded(directory: Path, inference: Inference) -> Bundle:
                 continue
             raise
         inference.add_check(partial(run_self_test, bundle))
+        if inference.children > children + 1:
+            # One child answered some of the golden questions and another one the rest.
+            inference.prove()
         return bundle

@@ -37,8 +37,16 @@ _MODULE = "edge.inference.child"
 _ERRORS = {"BundleError": BundleError}
 
 
+# A driver can hold its process in the kernel, where no signal reaches it.
+_GONE_S = 3.0
+
+
 class ChildLostError(Exception):
     """The child died, hangs or does not make sense; its text says which."""
+
+
+class ChildHungError(ChildLostError):
+    """The child does not answer."""
 
 
 class InferenceChild:
@@ -96,14 +104,20 @@ class InferenceChild:
         self._ask(Invoke(number, count))
 
     def kill(self) -> None:
-        """End the child at once, from any thread; whatever waits for it hears of that."""
+        """End the child at once; whatever waits for it hears of that, even if it cannot be ended.
+
+        From any thread, and from a signal handler that interrupts any of these methods.
+        """
         self._process.kill()
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """End the child and let go of what belongs to it."""
         self._process.kill()
-        self._process.wait()
-        self._complaints.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GONE_S)
+            self._complaints.close()
         self._channel.close()
         os.close(self._lifeline)
 
@@ -111,7 +125,7 @@ class InferenceChild:
         try:
             send(self._channel, request, *descriptors)
             if not select.select([self._channel], [], [], self.answer_s)[0]:
-                raise ChildLostError(f"inference has not answered for {self.answer_s:g} s")
+                raise ChildHungError(f"inference has not answered for {self.answer_s:g} s")
             reply, _ = receive(self._channel, Reply)
         except (EOFError, OSError) as error:
             raise ChildLostError(self._why_ended()) from error

@@ -104,11 +104,13 @@ def test_a_cpu_that_answers_wrongly_does_not_take_over(
     monkeypatch.setenv("WRONG_WITH", "cpu")
     serving = serve_bundle(DEMO, accelerator=f"delegate:{delegate_library}", threads=1)
     try:
-        serving.inference._most_restarts = 0
+        serving.inference._patience.restarts = 0
         assert serving.inference.pid is not None
         os.kill(serving.inference.pid, 9)
-        with pytest.raises(SelfTestError, match="answers wrongly here"):
-            serving.bundle.embedder.embed(crops())
+        for _ in range(2):  # the next camera's question is not answered either
+            with pytest.raises(SelfTestError, match="answers wrongly here"):
+                serving.bundle.embedder.embed(crops())
+        assert serving.inference.pid is None
     finally:
         serving.inference.close()
 
