@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from edge.errors import SelfTestError
+from edge.errors import BundleError, SelfTestError
 from edge.inference import Inference, coral_present, parse_accelerator, plan_backends
 from edge.inference.supervised import START_S, Listener
 from edge.release.bundle import (
+    SELFTEST_NAME,
     Bundle,
     has_compiled,
     load_bundle,
@@ -74,8 +75,17 @@ def _loaded(directory: Path, inference: Inference) -> Bundle:
             if inference.give_up(str(error)):
                 continue
             raise
-        inference.add_check(partial(run_self_test, bundle))
+        questions = inference.keep(directory / SELFTEST_NAME)
+        _check_same(bundle, inference)
+        inference.add_check(partial(run_self_test, bundle, questions.place))
         if inference.children > children + 1:
             # One child answered some of the golden questions and another one the rest.
             inference.prove()
         return bundle
+
+
+def _check_same(bundle: Bundle, inference: Inference) -> None:
+    """Raise BundleError unless the files that serve are those that were verified."""
+    for path, digest in inference.digests.items():
+        if digest != bundle.manifest.files[path.name].sha256:
+            raise BundleError(f"{path}: was replaced while the bundle was loaded; start again")

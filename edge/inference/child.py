@@ -79,7 +79,11 @@ def _answer(
     request: Request, descriptors: list[int], served: list[Served]
 ) -> Opened | Done | Failed:
     if isinstance(request, Open):
-        model = _open(request)
+        (descriptor,) = descriptors
+        try:
+            model = _open(request, Path(f"/proc/self/fd/{descriptor}"))
+        finally:
+            os.close(descriptor)
         served.append(Served(model, MOST_IMAGES if request.many else 1))
         choices = model.choices if isinstance(model, BatchingModel) else ()
         return Opened(
@@ -95,18 +99,18 @@ def _answer(
     return Done()
 
 
-def _open(request: Open) -> Model:
+def _open(request: Open, source: Path) -> Model:
     path = Path(request.path)
     if request.kind == "gpu":
         from edge.inference.gpu import CompiledModel
 
-        return CompiledModel(path)
+        return CompiledModel(path, source=source)
     delegate = None
     if request.library:
         delegate = Delegate(request.library, request.options, request.name)
     if request.many:
-        return open_batching(path, request.threads, delegate)
-    return open_model(path, request.threads, delegate)
+        return open_batching(path, request.threads, delegate, source)
+    return open_model(path, request.threads, delegate, source)
 
 
 def _live_with(lifeline: int) -> None:

@@ -78,12 +78,13 @@ class InferenceChild:
         """The child's process id."""
         return self._process.pid
 
-    def open(self, number: int, request: Open) -> tuple[Opened, TensorMemory]:
+    def open(self, number: int, request: Open, file: int) -> tuple[Opened, TensorMemory]:
         """Load a model, the `number`th of this child, and map its memory.
 
-        Raises ChildLostError, and what `open_model` raises.
+        file: descriptor of the model's open file. Raises ChildLostError, and what `open_model`
+        raises.
         """
-        opened = self._ask(request)
+        opened = self._ask(request, file)
         if not isinstance(opened, Opened):
             raise ChildLostError(f"the inference process answered {opened}")
         given, outputs = opened.input.spec(), tuple(spec.spec() for spec in opened.outputs)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge.errors import AcceleratorError, BundleError, EarmarkError, SelfTestError
 from edge.inference.accelerator import Backend, Plan
+from edge.inference.kept import KeptFile
 from edge.inference.patience import Patience
 from edge.inference.process import ChildHungError, ChildLostError, InferenceChild
 from edge.inference.protocol import Open, Opened, TensorMemory
@@ -39,7 +40,8 @@ class Inference:
     A child that does not answer for `stuck_s` (`start_s` while it loads), or that dies, is
     restarted and asked the same again. After `restarts` of them, or two hangs in a row of an
     accelerator, the backend is given up, and the next one, in the end the CPU, serves; a minute of
-    answers makes up for all failures before. No child serves that has not passed the checks. Where
+    answers makes up for all failures before. Every child gets the files that the first one got,
+    whatever lies there by then, and none serves that has not passed the checks. Where
     nothing can serve, `failure` says why, and every question from then on raises it. Any thread may
     ask; one at a time is served.
     """
@@ -61,6 +63,7 @@ class Inference:
         self._listener, self._clock = listener, clock
         self._place = 0
         self._models: list[SupervisedModel] = []
+        self._files: dict[Path, KeptFile] = {}
         self._checks: list[Callable[[], object]] = []
         self._proving = False
         self._lock = threading.RLock()
@@ -104,6 +107,8 @@ class Inference:
         with self._lock:
             self._check_serving()
             model = SupervisedModel(self, path, compiled, many)
+            for file in filter(None, (path, compiled)):
+                self.keep(file)
             self._models.append(model)
             try:
                 if self._child is None:
@@ -113,6 +118,18 @@ class Inference:
             except (ChildLostError, AcceleratorError) as error:
                 self._recover(error, loading=True)
             return model
+
+    def keep(self, path: Path) -> KeptFile:
+        """Open a file that belongs to the models, unless it is open; it stays as it is now."""
+        with self._lock:
+            if path not in self._files:
+                self._files[path] = KeptFile(path)
+            return self._files[path]
+
+    @property
+    def digests(self) -> dict[Path, str]:
+        """SHA-256 of every file that was opened, as 64 hex digits."""
+        return {path: file.sha256 for path, file in self._files.items()}
 
     def add_check(self, check: Callable[[], object]) -> None:
         """Run `check`, which raises BundleError, through every child before it serves.
@@ -136,6 +153,7 @@ class Inference:
                 return False
             self._models.clear()
             self._checks.clear()
+            self._let_go()
             old = self._backend.name
             self._leave()
             self._listener("fallback", f"{old} given up: {why}; {self._backend.name} is tried")
@@ -162,6 +180,7 @@ class Inference:
         self.stop()
         with self._lock:
             self._end_child()
+            self._let_go()
 
     def ask(self, model: SupervisedModel, tensors: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         """Run a model on N images (N, …); see `Model.invoke_many`."""
@@ -214,6 +233,9 @@ class Inference:
     def _start(self) -> None:
         """Start a child and load all models; ChildLostError, AcceleratorError, BundleError."""
         self._end_child()
+        if self.children:
+            for file in self._files.values():
+                file.check()
         self._child = InferenceChild(self._start_s)
         # Whoever stopped us meanwhile found no child to end.
         self._check_serving()
@@ -255,7 +277,8 @@ class Inference:
             options=dict(delegate.options) if delegate else {},
         )
         before, self._child.answer_s = self._child.answer_s, self._start_s
-        model.take(*self._child.open(self._models.index(model), request))
+        descriptor = self._files[file].descriptor
+        model.take(*self._child.open(self._models.index(model), request, descriptor))
         self._child.answer_s = before
 
     def _recover(self, error: Exception, *, loading: bool = False) -> None:
@@ -330,6 +353,11 @@ class Inference:
         # Nothing follows the CPU, so it is waited for longer.
         hangs = None if self._backend.kind == "cpu" else _HANGS
         return Patience(self._restarts, hangs, self._clock)
+
+    def _let_go(self) -> None:
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
 
     def _end_child(self) -> None:
         if self._child is not None:
