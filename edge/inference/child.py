@@ -7,7 +7,6 @@ process imports little: its memory comes on top of the agent's.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
 import threading
@@ -37,8 +36,6 @@ def main() -> None:
     """Serve the agent; arguments: descriptors of the socket and of the lifeline."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     threading.Thread(target=_live_with, args=(int(sys.argv[2]),), daemon=True).start()
-    # Ctrl-C at the terminal is for the agent, which ends us when it is done.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     served: list[Served] = []
     while True:
         try:

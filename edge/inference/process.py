@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,7 @@ class InferenceChild:
         # The child must run the code that this process runs, wherever that lies.
         root = str(Path(edge.__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
-        with theirs:
+        with theirs, _blocked(signal.SIGTERM, signal.SIGINT):
             self._process = subprocess.Popen(
                 [sys.executable, "-m", _MODULE, str(theirs.fileno()), str(lifeline)],
                 pass_fds=(theirs.fileno(), lifeline),
@@ -144,3 +146,17 @@ class InferenceChild:
             return f"the inference process was ended by signal {-code}"
         words = self._complaints.last
         return f"the inference process ended with code {code}" + (f": {words}" if words else "")
+
+
+@contextlib.contextmanager
+def _blocked(*signals: signal.Signals) -> Iterator[None]:
+    """Keep signals from this thread, and for good from a process that it starts meanwhile.
+
+    Service managers and terminals send them to all processes at once. They are for the agent, which
+    has frames in hand and ends its child when it is done, from the child's first moment on.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -102,6 +102,24 @@ def test_a_stop_waits_for_no_driver_that_hangs_with_a_frame(
     assert not Path(f"/proc/{child}").exists()
 
 
+def test_a_service_manager_that_ends_all_processes_raises_no_alarm(
+    tmp_path: Path,
+    mosquitto: Mosquitto,
+    subscribe: Callable[..., Any],
+    wait_until: Callable[..., None],
+) -> None:
+    subscriber = subscribe(mosquitto.port)
+    running = Running(settings(tmp_path, mosquitto))
+    wait_until(lambda: running.frames > 3, 60)
+    child = running.child
+    assert child is not None
+    os.kill(child, signal.SIGTERM)
+    seen = running.frames
+    wait_until(lambda: running.frames > seen + 3, 60)
+    running.stop()
+    assert alarms(subscriber) == []
+
+
 def alarms(subscriber: Any) -> list[Alarm]:
     return [decode(payload, Alarm) for payload in subscriber.payloads("alarm")]
 

@@ -134,6 +134,30 @@ def test_deaths_long_ago_are_forgiven(
     assert heard.events == ["restarted"] * 3
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_that_are_meant_for_the_agent_do_not_end_its_child(
+    number: signal.Signals,
+    start: Callable[..., Inference],
+    heard: Heard,
+    embedder_path: Path,
+    crops: np.ndarray,
+) -> None:
+    inference = start()
+    opening: list[object] = []
+    thread = threading.Thread(target=lambda: opening.append(inference.open(embedder_path)))
+    thread.start()
+    wait_for(lambda: inference.pid is not None)
+    pid = inference.pid
+    assert pid is not None
+    os.kill(pid, number)  # before its first line has run
+    thread.join(timeout=60)
+    os.kill(pid, number)
+    ask(opening[0], crops[:1])
+    assert inference.pid == pid
+    assert heard == []
+    assert number not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 def test_a_child_killed_in_the_middle_of_its_work(
     start: Callable[..., Inference], heard: Heard, embedder_path: Path, crops: np.ndarray
 ) -> None:
