@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from edge.errors import BundleError, SelfTestError
+from edge.errors import AcceleratorError, BundleError, SelfTestError
 from edge.inference import Inference, coral_present, parse_accelerator, plan_backends
 from edge.inference.supervised import START_S, Listener
 from edge.release.bundle import (
@@ -48,17 +48,18 @@ def serve_bundle(
     BundleError for a bundle that must not run.
     """
     wanted = parse_accelerator(accelerator)
-    plan = plan_backends(
-        wanted,
-        require=require,
-        compiled=has_compiled(read_manifest(directory)),
-        coral=coral_present(root),
-    )
+    compiled = has_compiled(read_manifest(directory))
+    plan = plan_backends(wanted, require=require, compiled=compiled, coral=coral_present(root))
     inference = Inference(
         plan, threads=threads, stuck_s=stuck_s, start_s=start_s, listener=listener
     )
     try:
         begun(inference)
+        if plan.backends[0].compiled and not compiled:
+            # All models would run on the CPU beside it, and nobody would hear of that.
+            why = "the bundle has no files compiled for it (docs/edge-tpu.md)"
+            if not inference.give_up(why):
+                raise AcceleratorError(f"{plan.backends[0].name}: {directory}: {why}")
         return Serving(_loaded(directory, inference), inference)
     except BaseException:
         inference.close()

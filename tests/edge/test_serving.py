@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import edge.release.bundle
-from edge.errors import BundleError, EarmarkError, SelfTestError
+from edge.errors import AcceleratorError, BundleError, EarmarkError, SelfTestError
 from edge.inference import Inference
 from edge.release.bundle import load_bundle
 from edge.serving import Serving, serve_bundle
@@ -210,6 +210,19 @@ def test_a_required_accelerator_that_is_not_there(delegate_library: str) -> None
     wanted = f"delegate:{delegate_library}?behaviour=refuse"
     with pytest.raises(EarmarkError, match="no such device is plugged in"):
         serve_bundle(DEMO, accelerator=wanted, require=True, threads=1)
+
+
+def test_an_edge_tpu_that_would_have_nothing_to_do_is_told() -> None:
+    heard: list[tuple[str, str]] = []
+    serving = serve_bundle(
+        DEMO, accelerator="edgetpu", threads=1, listener=lambda *told: heard.append(told)
+    )
+    serving.inference.close()
+    assert serving.inference.degraded
+    assert [event for event, _ in heard] == ["fallback"]
+    assert "no files compiled for it" in heard[0][1]
+    with pytest.raises(AcceleratorError, match="no files compiled for it"):
+        serve_bundle(DEMO, accelerator="edgetpu", require=True, threads=1)
 
 
 def test_a_bundle_that_is_none(tmp_path: Path) -> None:
