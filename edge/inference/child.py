@@ -111,7 +111,10 @@ def _open(request: Open, source: Path) -> Model:
 
 
 def _live_with(lifeline: int) -> None:
-    """End this process with the agent, whatever a driver is doing meanwhile."""
+    """End this process with the agent, where the kernel does not: see `edge.lifeline`.
+
+    A driver that hangs may hold the interpreter's lock, and with it this thread.
+    """
     while os.read(lifeline, 1):
         pass
     os._exit(0)

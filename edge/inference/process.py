@@ -34,6 +34,7 @@ from edge.inference.protocol import (
     receive,
     send,
 )
+from edge.lifeline import Lifeline
 
 _MODULE = "edge.inference.child"
 _ERRORS = {"BundleError": BundleError}
@@ -57,21 +58,21 @@ class InferenceChild:
     def __init__(self, answer_s: float) -> None:
         self.answer_s = answer_s
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        lifeline, self._lifeline = os.pipe()
+        self._lifeline = Lifeline()
         # The child must run the code that this process runs, wherever that lies.
         root = str(Path(edge.__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
-        with theirs, _blocked(signal.SIGTERM, signal.SIGINT):
+        with theirs, self._lifeline.starting(), _blocked(signal.SIGTERM, signal.SIGINT):
             self._process = subprocess.Popen(
-                [sys.executable, "-m", _MODULE, str(theirs.fileno()), str(lifeline)],
-                pass_fds=(theirs.fileno(), lifeline),
+                [sys.executable, "-m", _MODULE, str(theirs.fileno()), str(self._lifeline.far_end)],
+                pass_fds=(theirs.fileno(), self._lifeline.far_end),
                 env={**os.environ, "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
             )
-        os.close(lifeline)
+        self._lifeline.tie(self._process.pid)
         assert self._process.stderr is not None
         self._complaints = Complaints(self._process.stderr, "inference")
 
@@ -122,7 +123,7 @@ class InferenceChild:
             self._process.wait(_GONE_S)
             self._complaints.close()
         self._channel.close()
-        os.close(self._lifeline)
+        self._lifeline.close()
 
     def _ask(self, request: Request, *descriptors: int) -> Any:
         try:

@@ -472,9 +472,10 @@ def test_a_file_that_is_no_model_is_the_bundles_fault(
 
 @pytest.mark.parametrize("hung", [False, True])
 def test_the_child_does_not_outlive_its_parent(
-    hung: bool, delegate_library: str, embedder_path: Path
+    hung: bool, delegate_library: str, embedder_path: Path, tmp_path: Path
 ) -> None:
-    behaviour = "hang" if hung else "accept"
+    log = tmp_path / "options"
+    behaviour = ("hang" if hung else "accept") + f"&log={log}"
     script = (
         "import sys, threading\n"
         "from pathlib import Path\n"
@@ -494,6 +495,8 @@ def test_the_child_does_not_outlive_its_parent(
     )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
+    # The driver's code runs, and while it does no thread of Python's.
+    wait_for(log.exists, 60.0)
     assert not gone(child)
     parent.kill()
     parent.wait()
