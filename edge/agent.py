@@ -45,6 +45,8 @@ LOG = logging.getLogger("earmark.agent")
 _CONNECT_S = 12.0
 _DRAIN_S = 15.0
 _STATE_EVERY_S = 1.0
+# What a frame in hand may take after `stop`; an accelerator that hangs takes for ever.
+_LAST_FRAME_S = 5.0
 _THERMAL = Path("/sys/class/thermal/thermal_zone0/temp")
 
 # Told of every frame that was worked through, in the thread of its camera.
@@ -121,6 +123,9 @@ class Agent:
         """End `run` soon: open sightings get their end, and the outbox is sent."""
         self._stopping = True
         self._wake.put(None)
+        # Nothing that is being loaded is worth waiting for; a frame in hand is, see `_join`.
+        if self._messenger is None and self._inference is not None:
+            self._inference.stop()
 
     def run(self) -> RunSummary:
         """Work until every source has ended or `stop` is called.
@@ -132,7 +137,12 @@ class Agent:
         # Sources first: a mistyped file name is told at once, before models are loaded.
         sources = [self._open(camera) for camera in self._config.cameras]
         try:
-            self._bundle = bundle = self._checked_bundle()
+            try:
+                self._bundle = bundle = self._checked_bundle()
+            except EarmarkError:
+                if self._inference is None or not self._inference.stopped:
+                    raise
+                return RunSummary(0, 0.0, 0, 0, None)
             folder = self._config.state_folder()
             folder.mkdir(parents=True, exist_ok=True)
             with Outbox(folder / "outbox.db", **self._config.outbox.limits()) as outbox:
@@ -240,13 +250,21 @@ class Agent:
             threads=self._config.threads,
             stuck_s=settings.stuck_s,
             listener=self._inference_changed,
+            begun=self._inference_begun,
         )
         self._inference = serving.inference
         return serving.bundle
 
+    def _inference_begun(self, inference: Inference) -> None:
+        self._inference = inference
+        if self._stopping:
+            inference.stop()
+
     def _inference_changed(self, event: Event, text: str) -> None:
         """Tell that inference was interrupted and goes on; frames wait meanwhile."""
         self._say(text)
+        if event == "failed":  # what comes of it is told as well
+            return
         code = "inference-restarted" if event == "restarted" else "accelerator-lost"
         if self._messenger is None:
             self._early_alarms.append((code, text[:500]))
@@ -342,9 +360,18 @@ class Agent:
                 self._wake.get(timeout=period_s)
         for source in sources:
             source.close()
+        self._join(threads)
+        messenger.set_state(self._state())
+
+    def _join(self, threads: Sequence[threading.Thread]) -> None:
+        """Wait for the cameras' threads to end, and for inference only so long."""
+        end_s = time.monotonic() + _LAST_FRAME_S
+        for thread in threads:
+            thread.join(max(0.0, end_s - time.monotonic()))
+        if self._inference is not None:
+            self._inference.stop()
         for thread in threads:
             thread.join()
-        messenger.set_state(self._state())
 
     def _watch(self, bundle: Bundle, camera: str, messenger: Messenger) -> CameraWatch:
         assert bundle.detector is not None
@@ -370,8 +397,14 @@ class Agent:
             self._follow(source, self._watches[source.camera])
             self._set_camera(source.camera, CameraState(status="ended"))
         except EarmarkError as error:
+            if self._inference is not None and self._inference.stopped:
+                self._set_camera(source.camera, CameraState(status="ended"))
+                return
             self._camera_changed(source.camera, "lost", str(error))
             self._failures.append(error)
+            if self._inference is not None and self._inference.failure is not None:
+                # Cameras that wait for frames would never hear of it.
+                self._stopping = True
         except Exception as error:
             LOG.exception("camera %s", source.camera)
             self._camera_changed(source.camera, "lost", f"{type(error).__name__}: {error}")

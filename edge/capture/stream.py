@@ -19,6 +19,7 @@ import numpy as np
 from edge.capture.address import blank_credentials, blank_text, scheme_of
 from edge.complaints import Complaints
 from edge.errors import SourceError
+from edge.lifeline import Lifeline
 from edge.vision.types import Image
 
 _PIPE_BYTES = 1 << 20
@@ -64,15 +65,20 @@ class FfmpegGrabber:
     def __init__(self, url: str, command: Sequence[str], stall_s: float) -> None:
         self._url = url
         self._stall_s = stall_s
+        self._lifeline = Lifeline()
         # A session of its own: Ctrl-C is for us alone, and we end the child.
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-        )
+        with self._lifeline.starting():
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+                pass_fds=(self._lifeline.far_end,),
+            )
+        # On a camera that says nothing, ffmpeg would not even notice that nobody reads.
+        self._lifeline.tie(self._process.pid)
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         self._pipe = self._process.stdout.fileno()
@@ -115,6 +121,7 @@ class FfmpegGrabber:
         """End the child and let go of its pipes."""
         self._process.kill()
         self._process.wait()
+        self._lifeline.close()
         self._complaints.close()
         if self._process.stdout is not None:
             self._process.stdout.close()

@@ -17,6 +17,8 @@ CAMERA_S = 8.0
 _USUAL_S = 10.0
 # A Raspberry Pi with a slow card takes its time to load and prove a bundle.
 _BUNDLE_S = 90.0
+# An accelerator that hangs does so for a minute before it is given up.
+_BACKEND_S = 60.0 + _BUNDLE_S
 
 
 def examination(config: AgentConfig, host: Host | None = None) -> Iterator[Verdict]:
@@ -38,6 +40,7 @@ def examination(config: AgentConfig, host: Host | None = None) -> Iterator[Verdi
             lambda: accelerators.coral(host, wanted, compiled=_compiled(directory)),
             _USUAL_S,
         ),
+        ("accelerator", partial(accelerators.backend, config), _BACKEND_S),
         ("ffmpeg", partial(cameras.ffmpeg, config.cameras), _USUAL_S),
         *(
             (f"camera {camera.name}", partial(cameras.camera, camera, CAMERA_S), CAMERA_S + 2)

@@ -46,11 +46,25 @@ def _writable(folder: Path) -> bool:
     return False
 
 
+def agent_runs(folder: Path) -> bool:
+    """Say whether an agent holds this state folder's outbox."""
+    try:
+        _depth(folder / "outbox.db")
+    except sqlite3.Error as error:
+        return "locked" in str(error)
+    return False
+
+
+def _depth(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        (depth,) = database.execute("SELECT count(*) FROM event").fetchone()
+    return int(depth)
+
+
 def _outbox(path: Path) -> Iterator[Verdict]:
     """Look into the outbox of an agent that does not run; one that does holds it for itself."""
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-            (depth,) = database.execute("SELECT count(*) FROM event").fetchone()
+        depth = _depth(path)
     except sqlite3.Error as error:
         if "locked" in str(error):
             yield Verdict("ok", "outbox", "in use: an agent runs; its state says how much waits")

@@ -20,6 +20,7 @@ from edge.vision.runtime import (
     dequantise,
     one_by_one,
     open_interpreter,
+    open_model,
 )
 
 Outputs = dict[str, NDArray[np.float32]]
@@ -73,16 +74,16 @@ def open_batching(
     path: Path,
     threads: int,
     delegate: Delegate | None = None,
+    source: Path | None = None,
     *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> BatchingModel:
     """Load a model and measure how several images go through it quickest.
 
     A batch brought nothing on the processors that were measured beforehand, which says nothing of
-    others. A way that fails or answers differently is none. Errors as of `open_model`.
+    others. A way that fails or answers differently is none. source, errors: as of `open_model`.
     """
-    interpreter, backend = open_interpreter(path, threads, delegate)
-    model = LocalModel(interpreter, path, backend)
+    model = open_model(path, threads, delegate, source)
     ways: dict[str, Way] = {ONE_BY_ONE: lambda tensors: one_by_one(model, tensors)}
     for name, build in ((BATCH, _batch_way), (SIDE_BY_SIDE, _side_by_side_way)):
         try:
@@ -112,7 +113,7 @@ def _choose(ways: Mapping[str, Way], tensors: NDArray[Any], clock: Callable[[], 
 
 def _batch_way(model: LocalModel, threads: int, delegate: Delegate | None) -> Way | None:
     """Return a way through one interpreter whose input holds `_BATCH` images."""
-    interpreter, _ = open_interpreter(model.path, threads, delegate, batch=_BATCH)
+    interpreter, _ = open_interpreter(model.path, threads, delegate, _BATCH, model.source)
     details = {str(detail["name"]): detail for detail in interpreter.get_output_details()}
     if any(tuple(details[spec.name]["shape"])[:1] != (_BATCH,) for spec in model.outputs):
         return None  # made for one image, whatever its input holds
@@ -137,7 +138,7 @@ def _side_by_side_way(model: LocalModel, threads: int, delegate: Delegate | None
     """Return a way through as many interpreters of one thread each as there are threads."""
     if threads < 2 or delegate is not None:  # an accelerator does one thing at a time
         return None
-    twins = [LocalModel(*_opened(model.path)) for _ in range(threads)]
+    twins = [open_model(model.path, 1, source=model.source) for _ in range(threads)]
     pool = ThreadPoolExecutor(threads, thread_name_prefix="crops")
 
     def way(tensors: NDArray[Any]) -> Outputs:
@@ -149,11 +150,6 @@ def _side_by_side_way(model: LocalModel, threads: int, delegate: Delegate | None
         return results
 
     return way
-
-
-def _opened(path: Path) -> tuple[Any, Path, str]:
-    interpreter, backend = open_interpreter(path, 1)
-    return interpreter, path, backend
 
 
 def _room(outputs: tuple[TensorSpec, ...], count: int) -> Outputs:

@@ -7,7 +7,6 @@ process imports little: its memory comes on top of the agent's.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
 import threading
@@ -37,8 +36,6 @@ def main() -> None:
     """Serve the agent; arguments: descriptors of the socket and of the lifeline."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     threading.Thread(target=_live_with, args=(int(sys.argv[2]),), daemon=True).start()
-    # Ctrl-C at the terminal is for the agent, which ends us when it is done.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     served: list[Served] = []
     while True:
         try:
@@ -79,7 +76,11 @@ def _answer(
     request: Request, descriptors: list[int], served: list[Served]
 ) -> Opened | Done | Failed:
     if isinstance(request, Open):
-        model = _open(request)
+        (descriptor,) = descriptors
+        try:
+            model = _open(request, Path(f"/proc/self/fd/{descriptor}"))
+        finally:
+            os.close(descriptor)
         served.append(Served(model, MOST_IMAGES if request.many else 1))
         choices = model.choices if isinstance(model, BatchingModel) else ()
         return Opened(
@@ -95,22 +96,25 @@ def _answer(
     return Done()
 
 
-def _open(request: Open) -> Model:
+def _open(request: Open, source: Path) -> Model:
     path = Path(request.path)
     if request.kind == "gpu":
         from edge.inference.gpu import CompiledModel
 
-        return CompiledModel(path)
+        return CompiledModel(path, source=source)
     delegate = None
     if request.library:
         delegate = Delegate(request.library, request.options, request.name)
     if request.many:
-        return open_batching(path, request.threads, delegate)
-    return open_model(path, request.threads, delegate)
+        return open_batching(path, request.threads, delegate, source)
+    return open_model(path, request.threads, delegate, source)
 
 
 def _live_with(lifeline: int) -> None:
-    """End this process with the agent, whatever a driver is doing meanwhile."""
+    """End this process with the agent, where the kernel does not: see `edge.lifeline`.
+
+    A driver that hangs may hold the interpreter's lock, and with it this thread.
+    """
     while os.read(lifeline, 1):
         pass
     os._exit(0)

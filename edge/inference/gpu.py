@@ -16,15 +16,16 @@ from edge.vision.runtime import dequantise, one_by_one, open_model, runtime_name
 class CompiledModel:
     """A model that LiteRT compiled for an accelerator; see `edge.vision.runtime.Model`.
 
-    Whether it answers rightly is for the bundle's self-test to say, as with every backend.
+    source: see `edge.vision.runtime.open_interpreter`. Whether it answers rightly is for the
+    bundle's self-test to say, as with every backend.
     """
 
-    def __init__(self, path: Path, accelerator: str = "GPU") -> None:
+    def __init__(self, path: Path, accelerator: str = "GPU", source: Path | None = None) -> None:
         try:
             module = importlib.import_module("ai_edge_litert.compiled_model")
             hardware = importlib.import_module("ai_edge_litert.hardware_accelerator")
             wanted = getattr(hardware.HardwareAccelerator, accelerator)
-            self._model = module.CompiledModel.from_file(str(path), hardware_accel=wanted)
+            self._model = module.CompiledModel.from_file(str(source or path), hardware_accel=wanted)
             self._inputs = self._model.create_input_buffers(0)
             self._outputs = self._model.create_output_buffers(0)
         except ImportError as error:
@@ -35,7 +36,7 @@ class CompiledModel:
             words = " ".join(str(error).split())[:200] or type(error).__name__
             raise AcceleratorError(f"{accelerator}: will not run {path.name}: {words}") from error
         # The plain interpreter knows names and quantisation; it is asked once and let go.
-        plain = open_model(path, 1)
+        plain = open_model(path, 1, source=source)
         self.path, self.input, self.outputs = path, plain.input, plain.outputs
         self.backend = f"{accelerator} ({runtime_name()})"
 

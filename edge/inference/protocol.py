@@ -46,7 +46,10 @@ class SpecMessage(msgspec.Struct, frozen=True):
 
 
 class Open(msgspec.Struct, frozen=True, tag="open"):
-    """Load a model. kind: cpu, gpu or delegate. many: it will be given several images at once."""
+    """Load a model; the descriptor of its open file comes along. path: its name, for words.
+
+    kind: cpu or gpu. many: it will be given several images at once.
+    """
 
     path: str
     threads: int

@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import AcceleratorError, BundleError, EarmarkError
+from edge.errors import AcceleratorError, BundleError, EarmarkError, SelfTestError
 from edge.inference.accelerator import Backend, Plan
-from edge.inference.process import ChildLostError, InferenceChild
+from edge.inference.kept import KeptFile
+from edge.inference.patience import Patience
+from edge.inference.process import ChildHungError, ChildLostError, InferenceChild
 from edge.inference.protocol import Open, Opened, TensorMemory
 from edge.vision.runtime import TensorSpec
 
-Event = Literal["restarted", "fallback"]
-# Told when inference was interrupted and goes on, with a line that says why; in the thread that
-# asked for it.
+Event = Literal["failed", "restarted", "fallback"]
+# Told with a line that says why, in the thread that asked for something: when a start failed and
+# another one follows, and when inference was interrupted and goes on.
 Listener = Callable[[Event, str], None]
 
 _RESTARTS = 5
-_WITHIN_S = 60.0
+# Each costs `stuck_s`, or `start_s` while loading, in which nobody is seen.
+_HANGS = 2
 _PAUSE_S = 0.2
 # Drivers load firmware, and a Raspberry Pi reads its card; a child that hangs in that hangs.
-_START_S = 30.0
+START_S = 30.0
 
 
 class Inference:
     """Runs models in a child process, on the first backend of a plan that will have them.
 
-    A child that does not answer for `stuck_s`, or that dies, is restarted and asked the same again;
-    after `restarts` of them within a minute the backend is given up, and the next one, in the end
-    the CPU, serves. Whenever another backend takes over, the checks run through it before it
-    serves. Any thread may ask; one at a time is served.
+    A child that does not answer for `stuck_s` (`start_s` while it loads), or that dies, is
+    restarted and asked the same again. After `restarts` of them, or two hangs in a row of an
+    accelerator, the backend is given up, and the next one, in the end the CPU, serves; a minute of
+    answers makes up for all failures before. Every child gets the files that the first one got,
+    whatever lies there by then, and none serves that has not passed the checks. Where
+    nothing can serve, `failure` says why, and every question from then on raises it. Any thread may
+    ask; one at a time is served.
     """
 
     def __init__(
@@ -45,23 +52,29 @@ class Inference:
         *,
         threads: int = 2,
         stuck_s: float = 10.0,
-        start_s: float = _START_S,
+        start_s: float = START_S,
         restarts: int = _RESTARTS,
         listener: Listener = lambda event, text: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plan, self._threads = plan, threads
         self._stuck_s, self._start_s = stuck_s, max(start_s, stuck_s)
-        self._most_restarts = restarts
+        self._restarts = restarts
         self._listener, self._clock = listener, clock
         self._place = 0
         self._models: list[SupervisedModel] = []
+        self._files: dict[Path, KeptFile] = {}
         self._checks: list[Callable[[], object]] = []
-        self._restarts: deque[float] = deque()
+        self._proving = False
         self._lock = threading.RLock()
-        self._closed = threading.Event()
+        self._stopped = False
+        # Unlike an event's, its `put` may interrupt its own `get`, as a signal handler does.
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._child: InferenceChild | None = None
+        self._patience = self._new_patience()
+        self.children = 0
         self.restarted = 0
+        self.failure: EarmarkError | None = None
 
     @property
     def backend(self) -> str:
@@ -92,7 +105,10 @@ class Inference:
         BundleError for a file that is no model, AcceleratorError when no backend will have it.
         """
         with self._lock:
+            self._check_serving()
             model = SupervisedModel(self, path, compiled, many)
+            for file in filter(None, (path, compiled)):
+                self.keep(file)
             self._models.append(model)
             try:
                 if self._child is None:
@@ -100,12 +116,35 @@ class Inference:
                 else:
                     self._open(model)
             except (ChildLostError, AcceleratorError) as error:
-                self._recover(error)
+                self._recover(error, loading=True)
             return model
 
+    def keep(self, path: Path) -> KeptFile:
+        """Open a file that belongs to the models, unless it is open; it stays as it is now."""
+        with self._lock:
+            if path not in self._files:
+                self._files[path] = KeptFile(path)
+            return self._files[path]
+
+    @property
+    def digests(self) -> dict[Path, str]:
+        """SHA-256 of every file that was opened, as 64 hex digits."""
+        return {path: file.sha256 for path, file in self._files.items()}
+
     def add_check(self, check: Callable[[], object]) -> None:
-        """Run `check`, which raises BundleError, through every backend that takes over."""
+        """Run `check`, which raises BundleError, through every child before it serves.
+
+        SelfTestError says that this backend answers wrongly, so that the next one is tried.
+        """
         self._checks.append(check)
+
+    def prove(self) -> None:
+        """Run the checks through the child that serves now."""
+        with self._lock:
+            try:
+                self._prove()
+            except (ChildLostError, AcceleratorError, SelfTestError) as error:
+                self._recover(error)
 
     def give_up(self, why: str) -> bool:
         """Leave the backend that serves, and all models; whether there is another one."""
@@ -114,19 +153,34 @@ class Inference:
                 return False
             self._models.clear()
             self._checks.clear()
+            self._let_go()
             old = self._backend.name
             self._leave()
             self._listener("fallback", f"{old} given up: {why}; {self._backend.name} is tried")
             return True
 
-    def close(self) -> None:
-        """End the child; whoever waits for an answer gets an EarmarkError."""
-        self._closed.set()
+    def stop(self) -> None:
+        """End the child; whoever waits for an answer, or asks from now on, gets an EarmarkError.
+
+        It waits for nothing, so a signal handler may call it.
+        """
+        self._stopped = True
+        self._wake.put(None)
         child = self._child
         if child is not None:
             child.kill()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopped
+
+    def close(self) -> None:
+        """Stop, and let go of the child."""
+        self.stop()
         with self._lock:
             self._end_child()
+            self._let_go()
 
     def ask(self, model: SupervisedModel, tensors: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         """Run a model on N images (N, …); see `Model.invoke_many`."""
@@ -142,12 +196,16 @@ class Inference:
             }
             start = 0
             while start < len(tensors):
-                if self._closed.is_set():
-                    raise EarmarkError("inference was stopped")
+                self._check_serving()
                 try:
                     start += self._round(model, tensors, start, results)
                 except (ChildLostError, AcceleratorError) as error:
+                    if self._proving:
+                        raise
                     self._recover(error)
+                else:
+                    if not self._proving:
+                        self._patience.answered()
             return results
 
     @property
@@ -175,10 +233,32 @@ class Inference:
     def _start(self) -> None:
         """Start a child and load all models; ChildLostError, AcceleratorError, BundleError."""
         self._end_child()
+        if self.children:
+            for file in self._files.values():
+                file.check()
         self._child = InferenceChild(self._start_s)
+        # Whoever stopped us meanwhile found no child to end.
+        self._check_serving()
+        self.children += 1
         for model in self._models:
             self._open(model)
         self._child.answer_s = self._stuck_s
+        self._patience.ready()
+
+    def _prove(self) -> None:
+        self._proving = True
+        try:
+            for check in self._checks:
+                check()
+        finally:
+            self._proving = False
+
+    def _check_serving(self) -> None:
+        """Raise EarmarkError when nothing is asked any more."""
+        if self._stopped:
+            raise EarmarkError("inference was stopped")
+        if self.failure is not None:
+            raise type(self.failure)(str(self.failure))
 
     def _open(self, model: SupervisedModel) -> None:
         assert self._child is not None
@@ -197,54 +277,87 @@ class Inference:
             options=dict(delegate.options) if delegate else {},
         )
         before, self._child.answer_s = self._child.answer_s, self._start_s
-        model.take(*self._child.open(self._models.index(model), request))
+        descriptor = self._files[file].descriptor
+        model.take(*self._child.open(self._models.index(model), request, descriptor))
         self._child.answer_s = before
 
-    def _recover(self, error: Exception) -> None:
-        """Get a child that serves again, whatever it takes; EarmarkError when nothing does."""
+    def _recover(self, error: Exception, *, loading: bool = False) -> None:
+        """Get a child that serves again, whatever it takes; EarmarkError when nothing does.
+
+        loading: the error is of a child that was being started.
+        """
         why: Exception = error
-        while not self._closed.is_set():
-            now_s = self._clock()
-            while self._restarts and now_s - self._restarts[0] > _WITHIN_S:
-                self._restarts.popleft()
-            # An accelerator that says no would say so again.
-            refused = isinstance(why, AcceleratorError) and self._backend.kind != "cpu"
-            if refused or len(self._restarts) >= self._most_restarts:
-                try:
-                    self._fall_back(why)
-                except (ChildLostError, AcceleratorError) as another:
-                    why = another
-                    continue
-                return
-            self._restarts.append(now_s)
-            self.restarted += 1
-            if len(self._restarts) > 1:
-                self._closed.wait(_PAUSE_S * len(self._restarts))
+        given_up = ""
+        while True:
+            self._check_serving()
+            if self._worth_another(why):
+                if loading:
+                    self._listener("failed", f"{why}; trying again")
+                self.restarted += 1
+                self._rest()
+            else:
+                # The last one's end is the first one's as well.
+                given_up = given_up or f"{self._backend.name} given up: {why}"
+                self._next_backend(why)
             try:
                 self._start()
-            except (ChildLostError, AcceleratorError) as another:
-                why = another
+                self._prove()
+            except (ChildLostError, AcceleratorError, SelfTestError) as another:
+                why, loading = another, True
                 continue
-            self._listener("restarted", f"{why}; started again")
+            except BundleError as another:
+                self._fail(another, another)
+            if given_up:
+                self._listener("fallback", f"{given_up}; {self._backend.name} serves instead")
+            else:
+                self._listener("restarted", f"{why}; started again")
             return
-        raise EarmarkError("inference was stopped")
 
-    def _fall_back(self, why: Exception) -> None:
-        """Let the next backend serve, once it has passed all checks."""
-        if self._place + 1 >= len(self._plan.backends):
-            self._end_child()
-            raise EarmarkError(f"inference on {self._backend.name} keeps failing: {why}") from why
-        old = self._backend.name
-        self._leave()
-        self._start()
-        for check in self._checks:
-            check()
-        self._listener("fallback", f"{old} given up: {why}; {self._backend.name} serves instead")
+    def _worth_another(self, why: Exception) -> bool:
+        """Say whether the backend may be tried once more."""
+        # What answers wrongly would do so again, and an accelerator that says no as well.
+        wrong = isinstance(why, SelfTestError)
+        refused = isinstance(why, AcceleratorError) and self._backend.kind != "cpu"
+        if wrong or refused:
+            return False
+        return self._patience.failed(hung=isinstance(why, ChildHungError))
+
+    def _rest(self) -> None:
+        failures = self._patience.failures
+        if failures > 1:
+            with contextlib.suppress(queue.Empty):
+                self._wake.get(timeout=_PAUSE_S * failures)
+
+    def _next_backend(self, why: Exception) -> None:
+        """Leave the backend for the next one; EarmarkError when it was the last."""
+        if self._place + 1 < len(self._plan.backends):
+            self._leave()
+        elif isinstance(why, EarmarkError) and not isinstance(why, AcceleratorError):
+            self._fail(why, why)
+        else:
+            kind = EarmarkError if self._backend.kind == "cpu" else AcceleratorError
+            self._fail(kind(f"inference on {self._backend.name} keeps failing: {why}"), why)
+
+    def _fail(self, failure: EarmarkError, why: Exception) -> NoReturn:
+        """End for good: what has failed must not answer another thread's question."""
+        self._end_child()
+        self.failure = failure
+        raise failure from (None if failure is why else why)
 
     def _leave(self) -> None:
         self._end_child()
         self._place += 1
-        self._restarts.clear()
+        self._patience = self._new_patience()
+
+    def _new_patience(self) -> Patience:
+        # Nothing follows the CPU, so it is waited for longer.
+        hangs = None if self._backend.kind == "cpu" else _HANGS
+        return Patience(self._restarts, hangs, self._clock)
+
+    def _let_go(self) -> None:
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
 
     def _end_child(self) -> None:
         if self._child is not None:

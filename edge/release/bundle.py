@@ -92,13 +92,14 @@ def load_bundle(directory: Path, *, threads: int = 2, opener: Opener | None = No
     return bundle
 
 
-def run_self_test(bundle: Bundle) -> float:
+def run_self_test(bundle: Bundle, source: Path | None = None) -> float:
     """Ask a bundle's models its golden questions; return the lowest cosine of its embeddings.
 
-    Raises SelfTestError when a model answers differently from the trainer's machine.
+    source: where these are read, if not in the bundle's folder. Raises SelfTestError when a model
+    answers differently from the trainer's machine.
     """
     path = bundle.directory / SELFTEST_NAME
-    test = load_self_test(path)
+    test = load_self_test(source or path)
     lowest = check_embedder(test, bundle.embedder, bundle.manifest.self_test.cosine_floor, path)
     if bundle.detector is not None:
         check_detector(test, bundle.detector, path)

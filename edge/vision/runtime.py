@@ -78,11 +78,13 @@ class Model(Protocol):
 
 
 class LocalModel:
-    """A model in this process. Not thread-safe."""
+    """A model in this process. Not thread-safe. source: see `open_interpreter`."""
 
-    def __init__(self, interpreter: Any, path: Path, backend: str) -> None:
+    def __init__(
+        self, interpreter: Any, path: Path, backend: str, source: Path | None = None
+    ) -> None:
         self._interpreter = interpreter
-        self.path = path
+        self.path, self.source = path, source
         self.backend = backend
         inputs = [_tensor_spec(detail) for detail in interpreter.get_input_details()]
         if len(inputs) != 1:
@@ -120,25 +122,32 @@ def runtime_name() -> str:
     return _load_runtime()[1]
 
 
-def open_model(path: Path, threads: int = 2, delegate: Delegate | None = None) -> LocalModel:
+def open_model(
+    path: Path, threads: int = 2, delegate: Delegate | None = None, source: Path | None = None
+) -> LocalModel:
     """Load a TFLite file into this process, for the CPU or for a delegate.
 
-    Raises BundleError when the file is no model this runtime can run, AcceleratorError when the
-    delegate cannot be had or will not take the model.
+    source: see `open_interpreter`. Raises BundleError when the file is no model this runtime can
+    run, AcceleratorError when the delegate cannot be had or will not take the model.
     """
-    interpreter, backend = open_interpreter(path, threads, delegate)
-    return LocalModel(interpreter, path, backend)
+    interpreter, backend = open_interpreter(path, threads, delegate, source=source)
+    return LocalModel(interpreter, path, backend, source)
 
 
 def open_interpreter(
-    path: Path, threads: int, delegate: Delegate | None = None, batch: int = 1
+    path: Path,
+    threads: int,
+    delegate: Delegate | None = None,
+    batch: int = 1,
+    source: Path | None = None,
 ) -> tuple[Any, str]:
     """Return the runtime's own interpreter, ready to be invoked, and what it runs on, in words.
 
-    batch: images of one invoke. Errors as of `open_model`.
+    batch: images of one invoke. source: where the file is read, if not at the name that people
+    know it by. Errors as of `open_model`.
     """
     runtime, name = _load_runtime()
-    options: dict[str, Any] = {"model_path": str(path), "num_threads": threads}
+    options: dict[str, Any] = {"model_path": str(source or path), "num_threads": threads}
     if delegate is not None:
         options["experimental_delegates"] = [_load_delegate(runtime, delegate)]
     try:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from edge.agent import Agent, RunSummary
@@ -55,6 +58,66 @@ class Running:
         self.agent.stop()
         self._thread.join(timeout=60)
         return self.summaries[0]
+
+
+def test_a_stop_waits_for_no_driver_that_hangs_while_loading(
+    tmp_path: Path, mosquitto: Mosquitto, delegate_library: str, wait_until: Callable[..., None]
+) -> None:
+    log = tmp_path / "options"
+    wanted = f"delegate:{delegate_library}?behaviour=hang&log={log}"
+    path = tmp_path / "agent.yaml"
+    path.write_bytes(msgspec.yaml.encode(settings(tmp_path, mosquitto, accelerator=wanted)))
+    # A process of its own: the signal's handler runs in the thread that waits for the driver.
+    agent = subprocess.Popen(
+        [sys.executable, "-c", "from edge.cli import entry; entry()", "run", "--config", path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until(log.exists, 60)
+        agent.send_signal(signal.SIGTERM)
+        out, err = agent.communicate(timeout=20)  # it would hang for 30 s, twice
+    finally:
+        agent.kill()
+    assert (agent.returncode, err) == (0, "")
+    assert out.startswith("0 frames")
+
+
+def test_a_stop_waits_for_no_driver_that_hangs_with_a_frame(
+    tmp_path: Path,
+    mosquitto: Mosquitto,
+    subscribe: Callable[..., Any],
+    wait_until: Callable[..., None],
+) -> None:
+    subscriber = subscribe(mosquitto.port)
+    running = Running(settings(tmp_path, mosquitto, stuck_s=600))
+    wait_until(lambda: running.frames > 3, 60)
+    child = running.child
+    assert child is not None
+    os.kill(child, signal.SIGSTOP)
+    summary = running.stop()
+    assert summary.undelivered == 0
+    assert alarms(subscriber) == []
+    assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_service_manager_that_ends_all_processes_raises_no_alarm(
+    tmp_path: Path,
+    mosquitto: Mosquitto,
+    subscribe: Callable[..., Any],
+    wait_until: Callable[..., None],
+) -> None:
+    subscriber = subscribe(mosquitto.port)
+    running = Running(settings(tmp_path, mosquitto))
+    wait_until(lambda: running.frames > 3, 60)
+    child = running.child
+    assert child is not None
+    os.kill(child, signal.SIGTERM)
+    seen = running.frames
+    wait_until(lambda: running.frames > seen + 3, 60)
+    running.stop()
+    assert alarms(subscriber) == []
 
 
 def alarms(subscriber: Any) -> list[Alarm]:

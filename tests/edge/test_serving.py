@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import ai_edge_litert
 import numpy as np
 import pytest
 
-from edge.errors import BundleError, EarmarkError, SelfTestError
+import edge.release.bundle
+from edge.errors import AcceleratorError, BundleError, EarmarkError, SelfTestError
+from edge.inference import Inference
 from edge.release.bundle import load_bundle
-from edge.serving import serve_bundle
+from edge.serving import Serving, serve_bundle
 
 pytestmark = pytest.mark.slow
 DEMO = Path(__file__).resolve().parents[2] / "models" / "demo" / "bundle"
@@ -104,19 +108,121 @@ def test_a_cpu_that_answers_wrongly_does_not_take_over(
     monkeypatch.setenv("WRONG_WITH", "cpu")
     serving = serve_bundle(DEMO, accelerator=f"delegate:{delegate_library}", threads=1)
     try:
-        serving.inference._most_restarts = 0
+        serving.inference._patience.restarts = 0
         assert serving.inference.pid is not None
         os.kill(serving.inference.pid, 9)
-        with pytest.raises(SelfTestError, match="answers wrongly here"):
-            serving.bundle.embedder.embed(crops())
+        for _ in range(2):  # the next camera's question is not answered either
+            with pytest.raises(SelfTestError, match="answers wrongly here"):
+                serving.bundle.embedder.embed(crops())
+        assert serving.inference.pid is None
     finally:
         serving.inference.close()
+
+
+def test_a_restarted_child_gets_the_models_that_were_verified(tmp_path: Path) -> None:
+    directory = tmp_path / "bundle"
+    shutil.copytree(DEMO, directory)
+    heard: list[str] = []
+    serving = serve_bundle(directory, threads=1, listener=lambda event, text: heard.append(event))
+    try:
+        before = serving.bundle.embedder.embed(crops())
+        altered = bytearray((DEMO / "embedder.tflite").read_bytes())
+        altered[50_000:100_000] = bytes(value ^ 0x55 for value in altered[50_000:100_000])
+        (directory / "new").write_bytes(altered)
+        (directory / "new").replace(directory / "embedder.tflite")
+        _kill(serving)
+        np.testing.assert_array_equal(serving.bundle.embedder.embed(crops()), before)
+        shutil.rmtree(directory)
+        _kill(serving)
+        np.testing.assert_array_equal(serving.bundle.embedder.embed(crops()), before)
+        assert heard == ["restarted"] * 2
+    finally:
+        serving.inference.close()
+
+
+@pytest.mark.parametrize("name", ["embedder.tflite", "selftest.npz"])
+def test_a_bundle_that_was_written_over_serves_nobody(name: str, tmp_path: Path) -> None:
+    directory = tmp_path / "bundle"
+    shutil.copytree(DEMO, directory)
+    serving = serve_bundle(directory, threads=1)
+    try:
+        with (directory / name).open("r+b") as file:
+            file.seek(-100, os.SEEK_END)
+            file.write(bytes(100))
+        _kill(serving)
+        for _ in range(2):
+            with pytest.raises(BundleError, match=rf"{name}: was written over while it was in use"):
+                serving.bundle.embedder.embed(crops())
+        assert serving.inference.pid is None
+    finally:
+        serving.inference.close()
+
+
+def test_a_bundle_that_is_replaced_while_it_is_loaded_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "bundle"
+    shutil.copytree(DEMO, directory)
+    keep = Inference.keep
+
+    def replace_first(inference: Inference, path: Path) -> Any:
+        if path.name == "selftest.npz":
+            (directory / "new").write_bytes(b"other questions")
+            (directory / "new").replace(path)
+        return keep(inference, path)
+
+    monkeypatch.setattr(Inference, "keep", replace_first)
+    with pytest.raises(BundleError, match="was replaced while the bundle was loaded"):
+        serve_bundle(directory, threads=1)
+
+
+def test_every_child_answers_all_golden_questions(
+    delegate_library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The accelerator dies half way through the self-test: the embedder was never asked on the CPU.
+    asked: list[str] = []
+    test = edge.release.bundle.check_embedder
+
+    def note(*arguments: Any) -> float:
+        serving = begun[0]
+        asked.append(serving.backend.partition(" (")[0])
+        result = test(*arguments)
+        if len(asked) == 1:
+            serving._patience.restarts = 0
+            assert serving.pid is not None
+            os.kill(serving.pid, 9)
+        return result
+
+    begun: list[Inference] = []
+    monkeypatch.setattr(edge.release.bundle, "check_embedder", note)
+    wanted = f"delegate:{delegate_library}"
+    serving = serve_bundle(DEMO, accelerator=wanted, threads=1, begun=begun.append)
+    serving.inference.close()
+    assert asked == ["delegate", "cpu"]
+
+
+def _kill(serving: Serving) -> None:
+    assert serving.inference.pid is not None
+    os.kill(serving.inference.pid, 9)
 
 
 def test_a_required_accelerator_that_is_not_there(delegate_library: str) -> None:
     wanted = f"delegate:{delegate_library}?behaviour=refuse"
     with pytest.raises(EarmarkError, match="no such device is plugged in"):
         serve_bundle(DEMO, accelerator=wanted, require=True, threads=1)
+
+
+def test_an_edge_tpu_that_would_have_nothing_to_do_is_told() -> None:
+    heard: list[tuple[str, str]] = []
+    serving = serve_bundle(
+        DEMO, accelerator="edgetpu", threads=1, listener=lambda *told: heard.append(told)
+    )
+    serving.inference.close()
+    assert serving.inference.degraded
+    assert [event for event, _ in heard] == ["fallback"]
+    assert "no files compiled for it" in heard[0][1]
+    with pytest.raises(AcceleratorError, match="no files compiled for it"):
+        serve_bundle(DEMO, accelerator="edgetpu", require=True, threads=1)
 
 
 def test_a_bundle_that_is_none(tmp_path: Path) -> None:

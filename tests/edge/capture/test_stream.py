@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -255,3 +259,55 @@ def test_rtsp_is_carried_over_tcp_only() -> None:
     assert command[at + 1] == "tcp"
     assert at < command.index("-i")
     assert "-rtsp_transport" not in ffmpeg_command("ffmpeg", "http://camera/x", None)
+
+
+@pytest.mark.slow
+def test_ffmpeg_on_a_silent_camera_does_not_outlive_us() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as camera:
+        url = f"http://127.0.0.1:{camera.getsockname()[1]}/pen"
+        script = (
+            "import sys, threading\n"
+            "from edge.capture.stream import FfmpegGrabber, ffmpeg_command\n"
+            "made = []\n"
+            "def connect():\n"
+            f"    command = ffmpeg_command('ffmpeg', {url!r}, None)\n"
+            f"    made.append(FfmpegGrabber({url!r}, command, 60))\n"
+            # A thread that ends must not take ffmpeg along.
+            "thread = threading.Thread(target=connect)\n"
+            "thread.start()\n"
+            "thread.join()\n"
+            "print(made[0].pid, flush=True)\n"
+            "threading.Event().wait()\n"
+        )
+        agent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        try:
+            assert agent.stdout is not None
+            pid = int(agent.stdout.readline())
+            camera.settimeout(30)
+            connection, _ = camera.accept()
+            with connection:
+                assert running(pid)
+                agent.kill()
+                agent.wait()
+                end_s = time.monotonic() + 20
+                while running(pid):
+                    assert time.monotonic() < end_s, "ffmpeg is still there"
+                    time.sleep(0.01)
+        finally:
+            agent.kill()
+            agent.communicate()
+
+
+def running(pid: int) -> bool:
+    """Say whether a process runs; nobody may have collected one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_program_that_is_missing_leaves_no_descriptors() -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(FileNotFoundError):
+        FfmpegGrabber("http://127.0.0.1/pen", ["/no/ffmpeg"], 1.0)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -1,10 +1,20 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from edge.doctor.accelerators import coral
+import pytest
+
+from edge.config import AgentConfig, CameraConfig, InferenceConfig
+from edge.doctor.accelerators import backend, coral
 from edge.doctor.verdict import Host, Verdict
+from edge.errors import BundleError, EarmarkError
+from edge.messaging import Outbox
+from edge.serving import Serving, serve_bundle
+
+DEMO = Path(__file__).resolve().parents[3] / "models" / "demo" / "bundle"
 
 
 def plug_in(root: Path, product: str = "9302", vendor: str = "18d1", speed: str = "5000") -> None:
@@ -43,15 +53,14 @@ def examined(
 
 def test_a_barn_without_a_coral_is_fine(tmp_path: Path) -> None:
     for setting in ("auto", "cpu", "gpu"):
-        (verdict,) = examined(tmp_path, setting)
-        assert verdict.level == "ok"
+        assert examined(tmp_path, setting) == []
 
 
 def test_a_coral_that_ought_to_be_there_is_missed(tmp_path: Path) -> None:
     (verdict,) = examined(tmp_path, compiled=True)
     assert (verdict.level, verdict.text[:22]) == ("warn", "no Coral is plugged in")
     assert examined(tmp_path, "edgetpu", compiled=True)[0].level == "fail"
-    assert examined(tmp_path, "cpu", compiled=True)[0].level == "ok"
+    assert examined(tmp_path, "cpu", compiled=True) == []
 
 
 def test_a_coral_in_order(tmp_path: Path) -> None:
@@ -75,3 +84,68 @@ def test_what_stands_in_its_way(tmp_path: Path) -> None:
     assert "group plugdev" in verdicts[1].advice
     assert "libedgetpu.so.1 is not installed" in verdicts[2].text
     assert "no files compiled" in verdicts[3].text
+
+
+def settings(state: Path, **inference: Any) -> AgentConfig:
+    return AgentConfig(
+        bundle=str(DEMO),
+        cameras=[CameraConfig(name="pen", source="pen.mp4")],
+        threads=1,
+        state_dir=str(state),
+        inference=InferenceConfig(**inference),
+    )
+
+
+@pytest.mark.slow
+def test_the_backend_that_serves_is_named(tmp_path: Path) -> None:
+    (verdict,) = backend(settings(tmp_path, accelerator="cpu", require=True))
+    assert verdict.level == "ok"
+    assert verdict.text.startswith("cpu (")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("accelerator", "require", "level", "words"),
+    [
+        ("delegate:/nope.so", True, "fail", "the library cannot be loaded"),
+        ("delegate:/nope.so", False, "warn", "cpu serves instead"),
+        ("auto", True, "fail", "no files compiled for it"),
+        ("edgetpu", False, "warn", "no files compiled for it"),
+        ("delegate:DOUBLE?behaviour=hang", True, "fail", "has not answered for 8 s"),
+        ("delegate:DOUBLE?behaviour=hang", False, "warn", "has not answered for 8 s"),
+    ],
+)
+def test_doctor_says_what_the_agent_would_do(
+    accelerator: str,
+    require: bool,
+    level: str,
+    words: str,
+    tmp_path: Path,
+    delegate_library: str,
+) -> None:
+    wanted = accelerator.replace("DOUBLE", delegate_library)
+    config = settings(tmp_path, accelerator=wanted, require=require, stuck_s=8.0)
+    # Enough for a child to load, and for one that hangs not to cost a minute.
+    (verdict,) = backend(config, partial(serve_bundle, start_s=8.0))
+    assert verdict.level == level
+    assert words in verdict.text
+    assert ("require: false" in verdict.advice) is require
+
+
+def test_an_agent_that_holds_the_accelerator_is_thought_of(tmp_path: Path) -> None:
+    def refuse(*_: Any, **__: Any) -> Serving:
+        raise EarmarkError("Edge TPU refuses")
+
+    config = settings(tmp_path, accelerator="edgetpu", require=True)
+    with Outbox(tmp_path / "outbox.db"):
+        (verdict,) = backend(config, refuse)
+        assert verdict.advice.startswith("an agent runs and may hold it: stop that")
+    (verdict,) = backend(config, refuse)
+    assert verdict.advice.startswith("mend that")
+
+
+def test_a_broken_bundle_is_told_once(tmp_path: Path) -> None:
+    def refuse(*_: Any, **__: Any) -> Serving:
+        raise BundleError("detector.tflite: altered")
+
+    assert list(backend(settings(tmp_path), refuse)) == []
