@@ -81,7 +81,13 @@ def _bundle(options: argparse.Namespace) -> int:
     from trainer.commands.means.work import now, warn
     from trainer.detector_spec import DETECTOR_SPEC_NAME
     from trainer.export.labels import read_labels
-    from trainer.export.third_party import Pixels, check_told, third_party_spec
+    from trainer.export.third_party import (
+        CLIPPED,
+        OWN_CLIPPED,
+        Pixels,
+        check_told,
+        third_party_spec,
+    )
     from trainer.rebundle import check_new, replace_detector
 
     if options.base is None:
@@ -94,9 +100,11 @@ def _bundle(options: argparse.Namespace) -> int:
     names = None if options.labels is None else read_labels(options.labels)
     base = load_bundle(options.base)
     told = _told(options, warn)
+    clipped = CLIPPED
     if told is not None:
         names = names or told.class_names
-        pixels = pixels or Pixels(told.pixel_scale, told.pixel_offset)
+        if pixels is None:
+            pixels, clipped = Pixels(told.pixel_scale, told.pixel_offset), OWN_CLIPPED
     threshold = options.score_threshold
     if threshold is None:
         threshold = _SCORE_THRESHOLD if told is None else told.score_threshold
@@ -107,6 +115,7 @@ def _bundle(options: argparse.Namespace) -> int:
         score_threshold=threshold,
         letterbox_colour=(told or base.embedder).letterbox_colour,
         soft_nms=None if told is None else told.soft_nms,
+        clipped=clipped,
     )
     if told is not None:
         check_told(told, spec, str(options.detector.with_name(DETECTOR_SPEC_NAME)))

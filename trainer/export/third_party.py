@@ -36,7 +36,9 @@ NORMALISATIONS: Mapping[str, Pixels] = {
 }
 # Quantised inputs cover what they were calibrated with, some thousandths off.
 _NEAR = 0.02
-_CLIPPED = 0.05
+# Share of the pixels' range that an input may lack at either end: by rounding, and where its own
+# trainer says what pixels are and had calibrated it with frames that were never quite white.
+CLIPPED, OWN_CLIPPED = 0.05, 0.25
 _ROUNDING = 1e-3
 _IN_THE_FILE = ("input_shape", "dtype", "outputs", "top_k", "nms_iou")
 
@@ -49,14 +51,15 @@ def third_party_spec(
     score_threshold: float,
     letterbox_colour: Colour,
     soft_nms: float | None = None,
+    clipped: float = CLIPPED,
 ) -> DetectorSpec:
     """Return how a TFLite detector is fed and read; it has been loaded, but not run.
 
     path: a model for one RGB image, uint8, int8 or float32, that ends in
     `TFLite_Detection_PostProcess`. names: of its classes; None for `animal` if it has but one.
     pixels: None to tell it from the input's quantisation. soft_nms: as in the spec, for what the
-    file cannot tell. Raises UsageError for any other file, BundleError for one that cannot be
-    loaded.
+    file cannot tell. clipped: see `check_pixels`. Raises UsageError for any other file, BundleError
+    for one that cannot be loaded.
     """
     try:
         graph = read_graph(path.read_bytes(), str(path))
@@ -72,7 +75,7 @@ def third_party_spec(
         names = ["animal"]
     names = fit_labels(names, last.num_classes, str(path))
     fed = pixels_of(model.input, str(path)) if pixels is None else pixels
-    check_pixels(fed, model.input, str(path))
+    check_pixels(fed, model.input, str(path), clipped)
     return DetectorSpec(
         input_shape=shape,
         dtype=model.input.dtype.name,
@@ -124,15 +127,18 @@ def pixels_of(tensor: TensorSpec, where: str) -> Pixels:
     )
 
 
-def check_pixels(pixels: Pixels, tensor: TensorSpec, where: str) -> None:
-    """Raise UsageError for pixel values that a quantised input cannot hold."""
+def check_pixels(pixels: Pixels, tensor: TensorSpec, where: str, clipped: float = CLIPPED) -> None:
+    """Raise UsageError for pixel values that a quantised input cannot hold.
+
+    clipped: share of their range that it may lack at either end.
+    """
     ends = sorted((pixels.offset, 255 * pixels.scale + pixels.offset))
     if not all(map(math.isfinite, ends)) or ends[0] == ends[1]:
         raise UsageError(f"{where}: pixels cannot be scaled by {pixels.scale} plus {pixels.offset}")
     if tensor.scale <= 0:
         return
     low, high = _range(tensor)
-    slack = _CLIPPED * (ends[1] - ends[0])
+    slack = clipped * (ends[1] - ends[0])
     if ends[0] < low - slack or ends[1] > high + slack:
         raise UsageError(
             f"{where}: its input holds {low:.4g} to {high:.4g}, but pixels are to become "

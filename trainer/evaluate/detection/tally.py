@@ -62,7 +62,8 @@ def tally(
         overlaps[0, row] = np.bincount(groups, minlength=kinds)
         overlaps[1, row] = np.bincount(groups[hit], minlength=kinds)
     on_device = [len(detections) for detections in (found if counted is None else counted)]
-    return Tally(*counts.T, np.array(on_device, np.int64), *overlaps)
+    true, given, hits = counts.T
+    return Tally(true, given, hits, np.array(on_device, np.int64), overlaps[0], overlaps[1])
 
 
 def tally_figures(counts: Tally, weights: Numbers | None = None) -> dict[str, float]:
