@@ -16,8 +16,9 @@ import pytest
 
 from edge.agent import Agent, RunSummary
 from edge.config import AgentConfig, BrokerConfig, CameraConfig, InferenceConfig
+from edge.errors import EarmarkError
 from edge.messaging.events import Alarm, StateReport, decode
-from edge.messaging.local_broker import Mosquitto
+from edge.messaging.local_broker import Mosquitto, free_port
 
 pytestmark = pytest.mark.slow
 DEMO = Path(__file__).parents[2] / "models" / "demo"
@@ -43,8 +44,15 @@ class Running:
         self.frames = 0
         self.summaries: list[RunSummary] = []
         self.agent = Agent(config, observers=[self._count], say=lambda text: None)
-        self._thread = threading.Thread(target=lambda: self.summaries.append(self.agent.run()))
+        self.errors: list[EarmarkError] = []
+        self._thread = threading.Thread(target=self._run)
         self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.summaries.append(self.agent.run())
+        except EarmarkError as error:
+            self.errors.append(error)
 
     def _count(self, *_: object) -> None:
         self.frames += 1
@@ -118,6 +126,26 @@ def test_a_service_manager_that_ends_all_processes_raises_no_alarm(
     wait_until(lambda: running.frames > seen + 3, 60)
     running.stop()
     assert alarms(subscriber) == []
+
+
+def test_where_nothing_can_serve_the_agent_ends(
+    tmp_path: Path, mosquitto: Mosquitto, wait_until: Callable[..., None]
+) -> None:
+    config = settings(tmp_path, mosquitto)
+    # Its thread waits for frames and asks nothing, so it would never hear of the end.
+    away = CameraConfig(name="away", source=f"http://127.0.0.1:{free_port()}/")
+    running = Running(msgspec.structs.replace(config, cameras=[*config.cameras, away]))
+    try:
+        wait_until(lambda: running.frames > 3, 60)
+        inference, child = running.agent._inference, running.child
+        assert inference is not None
+        assert child is not None
+        inference._patience.restarts = 0
+        os.kill(child, signal.SIGKILL)
+        wait_until(lambda: bool(running.errors), 60)
+    finally:
+        running.agent.stop()
+    assert "inference on cpu keeps failing" in str(running.errors[0])
 
 
 def alarms(subscriber: Any) -> list[Alarm]:
