@@ -19,6 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.errors import BrokerError
 from edge.messaging.broker import (
@@ -187,8 +188,16 @@ class Connection:
             self._in_flight[mid] = ticket
 
     def subscribe(self, topic_filter: str) -> None:
-        """Subscribe with QoS 1 and wait for the answer; BrokerRefused when it is no."""
-        result, mid = self._client.subscribe(topic_filter, qos=1)
+        """Subscribe with QoS 1 and wait for the answer; BrokerRefused when it is no.
+
+        On MQTT 5 a message that was published as retained is marked so for whoever is connected,
+        too; on 3.1.1 only for who subscribes later.
+        """
+        if self.protocol == MQTT_5:
+            wanted = SubscribeOptions(qos=1, retainAsPublished=True)
+            result, mid = self._client.subscribe(topic_filter, options=wanted)
+        else:
+            result, mid = self._client.subscribe(topic_filter, qos=1)
         if result != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
             raise self._lost()
         deadline = time.monotonic() + _CONNECT_TIMEOUT_S
