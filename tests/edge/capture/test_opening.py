@@ -44,7 +44,9 @@ def test_network_cameras_need_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_network_cameras_are_live(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "ffmpeg").touch(mode=0o755)
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\necho ffmpeg version 5.1\n")
+    program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     for url in ("rtsp://camera/x", "RTSPS://camera/x", "http://camera/x", "https://camera/x"):
         source = open_source(url, "pen", OPTIONS)
