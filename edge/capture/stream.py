@@ -81,6 +81,9 @@ def ffmpeg_command(
     numbers = None if version is None else version.numbers
     old = numbers is not None and numbers < _FPS_MODE_SINCE
     command = [ffmpeg, "-nostdin", "-hide_banner", "-loglevel", "error"]
+    # Every further thread keeps pictures of its own, comes later by one, and the models need the
+    # cores. The first is for the decoder, the second for what follows it.
+    command += ["-threads", "1", "-filter_threads", "1"]
     if scheme_of(url) in ("rtsp", "rtsps"):
         # Over UDP lost packets smear the picture, and barns have poor networks.
         command += ["-rtsp_transport", "tcp"]
@@ -93,6 +96,7 @@ def ffmpeg_command(
         ]
     return [
         *command,
+        *("-threads", "1"),
         *("-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "-flush_packets", "1", "pipe:1"),
     ]
 
