@@ -12,6 +12,7 @@ import yaml
 
 from edge.comparison import TrackerName
 from edge.errors import UsageError
+from edge.files import expanded
 from edge.health.logs import LogFormat, LogLevel
 from edge.health.server import parse_listen
 from edge.inference.accelerator import parse_accelerator
@@ -165,9 +166,9 @@ class AgentConfig(_Section, frozen=True):
     def state_folder(self) -> Path:
         """Return the state folder; by default one a device in the user's state home."""
         if self.state_dir:
-            return Path(self.state_dir).expanduser()
+            return expanded(self.state_dir)
         home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-        return Path(home).expanduser() / "earmark" / self.device_id()
+        return expanded(home) / "earmark" / self.device_id()
 
 
 def default_device() -> str:
@@ -297,7 +298,7 @@ def _absolute(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the settings with file names made relative to the config's own folder."""
 
     def resolved(value: Any) -> Any:
-        return str(folder / Path(value).expanduser()) if isinstance(value, str) and value else value
+        return str(folder / expanded(value)) if isinstance(value, str) and value else value
 
     raw = dict(raw)
     for name in ("bundle", "state_dir", "annotate"):

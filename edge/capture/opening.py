@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from edge.capture.address import blank_credentials, scheme_of
 from edge.capture.images import ImageFolder
@@ -13,6 +12,7 @@ from edge.capture.stream import FfmpegGrabber, ffmpeg_command, ffmpeg_path, ffmp
 from edge.capture.v4l2 import V4l2Grabber
 from edge.capture.video import VideoFile
 from edge.errors import UsageError
+from edge.files import expanded
 
 _NETWORK = ("rtsp", "rtsps", "http", "https")
 _V4L2 = re.compile(r"^(?:v4l2:(?://)?)?(/dev/.+)$")
@@ -56,7 +56,7 @@ def open_source(
             f"{blank_credentials(url)}: no source of this kind; use a video file, a folder of "
             "images, /dev/videoN or rtsp://"
         )
-    place = Path(url.removeprefix("file://")).expanduser()
+    place = expanded(url.removeprefix("file://"))
     if not place.exists():
         raise UsageError(f"{place}: no such video file or folder of images")
     return (

@@ -9,7 +9,7 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _BUDGET_ANIMALS = 16
 _START_LIMIT_S = 120.0
+_MOST_THREADS = 64  # as in agent.yaml
+_MOST_ANIMALS = 1000
+_LEAST_SIDE, _MOST_SIDE = 64, 8192
 _LOG = logging.getLogger(__name__)
 
 
@@ -33,8 +36,9 @@ def add_parser(commands: Commands) -> None:
     bench.add_argument(
         "--source", metavar="VIDEO", help="for the time to the first name; the demo's clip"
     )
-    bench.add_argument("--threads", type=_counts, default=(2,), metavar="N,…", help="2, or 1,2")
-    bench.add_argument("--animals", type=_counts, default=(1, 5, 10, 16, 25, 50), metavar="N,…")
+    threads, animals = _counts(_MOST_THREADS), _counts(_MOST_ANIMALS)
+    bench.add_argument("--threads", type=threads, default=(2,), metavar="N,…", help="2, or 1,2")
+    bench.add_argument("--animals", type=animals, default=(1, 5, 10, 16, 25, 50), metavar="N,…")
     bench.add_argument("--size", type=_size, default=(1080, 1920), metavar="WxH")
     bench.add_argument("--frames", type=int, default=60, metavar="N", help="of each measurement")
     bench.add_argument("--accelerator", default="auto", help="as in agent.yaml")
@@ -47,13 +51,16 @@ def add_parser(commands: Commands) -> None:
     bench.set_defaults(run=_bench)
 
 
-def _counts(text: str) -> tuple[int, ...]:
-    try:
-        counts = tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: whole numbers, such as 1,2") from error
-    if any(count < 1 for count in counts):
-        raise argparse.ArgumentTypeError(f"{text!r}: numbers from 1 on")
+def _counts(most: int) -> Callable[[str], tuple[int, ...]]:
+    def counts(text: str) -> tuple[int, ...]:
+        try:
+            found = tuple(int(part) for part in text.split(","))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: whole numbers, such as 1,2") from error
+        if any(not 1 <= count <= most for count in found):
+            raise argparse.ArgumentTypeError(f"{text!r}: numbers from 1 to {most}")
+        return found
+
     return counts
 
 
@@ -61,6 +68,10 @@ def _size(text: str) -> tuple[int, int]:
     width, mark, height = text.partition("x")
     if not (mark and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f"{text!r}: width and height, such as 1920x1080")
+    if not all(_LEAST_SIDE <= int(side) <= _MOST_SIDE for side in (width, height)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: sides from {_LEAST_SIDE} to {_MOST_SIDE} pixels"
+        )
     return int(height), int(width)
 
 

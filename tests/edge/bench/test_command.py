@@ -56,7 +56,11 @@ def test_a_bundle_is_measured_as_the_agent_serves_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--animals", "0"], "numbers from 1 on"),
+        (["--animals", "0"], "numbers from 1 to 1000"),
+        (["--animals", "1,1001"], "numbers from 1 to 1000"),
+        (["--threads", "65"], "numbers from 1 to 64"),
+        (["--size", "100000x1"], "sides from 64 to 8192 pixels"),
+        (["--size", "63x720"], "sides from 64 to 8192 pixels"),
         (["--animals", "many"], "whole numbers, such as 1,2"),
         (["--size", "1080p"], "width and height, such as 1920x1080"),
         (["--size", "0x1080"], "width and height"),

@@ -65,6 +65,11 @@ def test_a_missing_path_is_a_usage_error(tmp_path: Path) -> None:
         open_source(str(tmp_path / "nowhere"), "pen", OPTIONS)
 
 
+def test_the_home_of_nobody_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="there is no such home folder"):
+        open_source("~nobody-here/pen.mp4", "pen", OPTIONS)
+
+
 class FakeCapture:
     """OpenCV's capture of a device with two frames."""
 
