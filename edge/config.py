@@ -37,7 +37,9 @@ class CameraConfig(_Section, frozen=True):
         str, _described("rtsp://…, /dev/video0, a video file, or a folder of images", min_length=1)
     ]
     fps: Annotated[float, _described("at most so many frames a second", gt=0)] | None = None
-    stall_s: Annotated[float, _described("seconds without a frame until it is lost", gt=0)] = 20.0
+    stall_s: Annotated[
+        float, _described("seconds without a picture until it is lost; 10 for /dev/video0", gt=0)
+    ] = 20.0
     realtime: Annotated[bool, _described("play a file at its own speed, as a camera would")] = False
     loop: Annotated[bool, _described("begin a file again at its end")] = False
     region: Annotated[
