@@ -115,6 +115,7 @@ class Agent:
         self._watches: dict[str, CameraWatch] = {}
         self._cameras: dict[str, CameraState] = {}
         self._links: dict[str, Link | None] = {}
+        self._rates: dict[str, FrameRate] = {}
         self._failures: list[EarmarkError] = []
         self._connecting = True
         self._held_back: list[str] = []
@@ -414,14 +415,14 @@ class Agent:
             self._wake.put(None)
 
     def _follow(self, source: Source, watch: CameraWatch) -> None:
-        rate = FrameRate()
+        self._rates[source.camera] = FrameRate()
         try:
             for frame in source.frames():
                 assert self._health is not None
                 self._health.begin(source.camera)
                 result, busy_s, told = watch.work(frame)
                 self._health.done(source.camera, busy_s, told, source.dropped)
-                self._count(source, busy_s, rate)
+                self._count(source, busy_s)
                 self._show(frame, result)
                 if self._stopping:
                     break
@@ -431,8 +432,8 @@ class Agent:
             watch.end()
             self._dropped += source.dropped
 
-    def _count(self, source: Source, busy_s: float, rate: FrameRate) -> None:
-        fps = rate.tick()
+    def _count(self, source: Source, busy_s: float) -> None:
+        fps = self._rates[source.camera].tick()
         with self._lock:
             self._frames += 1
             self._busy_s += busy_s
@@ -458,6 +459,8 @@ class Agent:
     def _camera_changed(self, camera: str, status: Status, text: str) -> None:
         """Note that a camera came or went; tell it, and raise the alarm when it went."""
         self._set_camera(camera, CameraState(status=status))
+        # The time away is no time of few frames.
+        self._rates[camera] = FrameRate()
         if self._health is not None:
             self._health.camera(camera, up=status == "up")
         self._say(text)

@@ -12,6 +12,7 @@ import yaml
 
 from edge.comparison import TrackerName
 from edge.errors import UsageError
+from edge.files import expanded
 from edge.health.logs import LogFormat, LogLevel
 from edge.health.server import parse_listen
 from edge.inference.accelerator import parse_accelerator
@@ -37,7 +38,9 @@ class CameraConfig(_Section, frozen=True):
         str, _described("rtsp://…, /dev/video0, a video file, or a folder of images", min_length=1)
     ]
     fps: Annotated[float, _described("at most so many frames a second", gt=0)] | None = None
-    stall_s: Annotated[float, _described("seconds without a frame until it is lost", gt=0)] = 20.0
+    stall_s: Annotated[
+        float, _described("seconds without a picture until it is lost; 10 for /dev/video0", gt=0)
+    ] = 20.0
     realtime: Annotated[bool, _described("play a file at its own speed, as a camera would")] = False
     loop: Annotated[bool, _described("begin a file again at its end")] = False
     region: Annotated[
@@ -234,9 +237,9 @@ class AgentConfig(_Section, frozen=True):
     def state_folder(self) -> Path:
         """Return the state folder; by default one a device in the user's state home."""
         if self.state_dir:
-            return Path(self.state_dir).expanduser()
+            return expanded(self.state_dir)
         home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-        return Path(home).expanduser() / "earmark" / self.device_id()
+        return expanded(home) / "earmark" / self.device_id()
 
 
 def default_device() -> str:
@@ -366,7 +369,7 @@ def _absolute(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the settings with file names made relative to the config's own folder."""
 
     def resolved(value: Any) -> Any:
-        return str(folder / Path(value).expanduser()) if isinstance(value, str) and value else value
+        return str(folder / expanded(value)) if isinstance(value, str) and value else value
 
     raw = dict(raw)
     for name in ("bundle", "state_dir", "annotate"):

@@ -18,17 +18,24 @@ def run_command(main: Callable[[Sequence[str]], int], prog: str) -> int:
     arguments = sys.argv[1:]
     try:
         return main(arguments)
-    except EarmarkError as error:
-        return _report(prog, str(error), error.exit_code, arguments)
-    except OSError as error:
-        name = f"{error.filename}: " if error.filename else ""
-        return _report(prog, f"{name}{error.strerror or error}", 1, arguments)
+    except (EarmarkError, OSError) as error:
+        return _report(prog, *in_one_line(error), arguments)
     except KeyboardInterrupt:
         return _report(prog, "interrupted", 130, arguments)
+
+
+def in_one_line(error: EarmarkError | OSError) -> tuple[str, int]:
+    """Return what is told of an error, and the exit code that it means."""
+    if isinstance(error, EarmarkError):
+        text, code = str(error), error.exit_code
+    else:
+        name = f"{error.filename}: " if error.filename else ""
+        text, code = f"{name}{error.strerror or error}", 1
+    return " ".join(text.split()), code
 
 
 def _report(prog: str, message: str, code: int, arguments: Sequence[str]) -> int:
     if "--verbose" in arguments:
         traceback.print_exc()
-    print(f"{prog}: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{prog}: error: {message}", file=sys.stderr)
     return code

@@ -13,6 +13,14 @@ from pathlib import Path
 from edge.errors import UsageError
 
 
+def expanded(name: str) -> Path:
+    """Return a path whose `~` stands for somebody's home; UsageError for one that nobody has."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{name}: there is no such home folder; write the whole path") from error
+
+
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hex digits."""
     with path.open("rb") as stream:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from edge.capture.address import blank_credentials, scheme_of
 from edge.capture.images import ImageFolder
 from edge.capture.live import LiveSource
 from edge.capture.source import Source, SourceOptions, Status, StatusListener
-from edge.capture.stream import FfmpegGrabber, ffmpeg_command, ffmpeg_path
+from edge.capture.stream import FfmpegGrabber, ffmpeg_command, ffmpeg_path, ffmpeg_version
 from edge.capture.v4l2 import V4l2Grabber
 from edge.capture.video import VideoFile
 from edge.errors import UsageError
+from edge.files import expanded
 
 _NETWORK = ("rtsp", "rtsps", "http", "https")
 _V4L2 = re.compile(r"^(?:v4l2:(?://)?)?(/dev/.+)$")
@@ -39,7 +39,8 @@ def open_source(
     """
     scheme = scheme_of(url)
     if scheme in _NETWORK:
-        command = ffmpeg_command(ffmpeg_path(), url, options.fps)
+        ffmpeg = ffmpeg_path()
+        command = ffmpeg_command(ffmpeg, url, options.fps, ffmpeg_version(ffmpeg))
         return LiveSource(
             camera,
             lambda: FfmpegGrabber(url, command, options.stall_s),
@@ -55,7 +56,7 @@ def open_source(
             f"{blank_credentials(url)}: no source of this kind; use a video file, a folder of "
             "images, /dev/videoN or rtsp://"
         )
-    place = Path(url.removeprefix("file://")).expanduser()
+    place = expanded(url.removeprefix("file://"))
     if not place.exists():
         raise UsageError(f"{place}: no such video file or folder of images")
     return (

@@ -8,11 +8,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import select
 import shutil
 import subprocess
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -24,6 +27,17 @@ from edge.vision.types import Image
 
 _PIPE_BYTES = 1 << 20
 _MAX_SIDE = 16384
+_ANSWER_S = 30.0
+# From this version on `-vsync` is called `-fps_mode`; the newest know the new name alone.
+_FPS_MODE_SINCE = (5, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class FfmpegVersion:
+    """What ffmpeg calls itself, and its first two numbers: None for a build between releases."""
+
+    text: str
+    numbers: tuple[int, int] | None = None
 
 
 def ffmpeg_path() -> str:
@@ -34,16 +48,47 @@ def ffmpeg_path() -> str:
     return path
 
 
-def ffmpeg_command(ffmpeg: str, url: str, fps: float | None) -> list[str]:
+@cache
+def ffmpeg_version(ffmpeg: str) -> FfmpegVersion:
+    """Ask an ffmpeg for its version; SourceError for one that does not run."""
+    try:
+        done = subprocess.run(
+            [ffmpeg, "-version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_ANSWER_S,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise SourceError(f"{ffmpeg}: does not run: {error}") from error
+    if done.returncode != 0:
+        why = (done.stderr.split("\n")[0] or f"exit code {done.returncode}").strip()
+        raise SourceError(f"{ffmpeg}: does not run: {why}; install it anew")
+    found = re.match(r"ffmpeg version (\S+)", done.stdout)
+    text = found[1] if found else "unknown"
+    numbers = re.match(r"n?(\d+)\.(\d+)", text)
+    return FfmpegVersion(text, (int(numbers[1]), int(numbers[2])) if numbers else None)
+
+
+def ffmpeg_command(
+    ffmpeg: str, url: str, fps: float | None, version: FfmpegVersion | None = None
+) -> list[str]:
     """Return the command that writes the stream's pictures as PPM to its standard output.
 
     PPM carries the size in front of every picture, so that nothing has to be probed first.
+    version: of `ffmpeg`; one that is not known is taken for a new one.
     """
+    numbers = None if version is None else version.numbers
+    old = numbers is not None and numbers < _FPS_MODE_SINCE
     command = [ffmpeg, "-nostdin", "-hide_banner", "-loglevel", "error"]
+    # Every further thread keeps pictures of its own, comes later by one, and the models need the
+    # cores. The first is for the decoder, the second for what follows it.
+    command += ["-threads", "1", "-filter_threads", "1"]
     if scheme_of(url) in ("rtsp", "rtsps"):
         # Over UDP lost packets smear the picture, and barns have poor networks.
         command += ["-rtsp_transport", "tcp"]
-    command += ["-i", url, "-map", "0:v:0", "-fps_mode", "passthrough"]
+    command += ["-i", url, "-map", "0:v:0", "-vsync" if old else "-fps_mode", "passthrough"]
     if fps:
         period_s = 1 / fps
         command += [
@@ -52,6 +97,7 @@ def ffmpeg_command(ffmpeg: str, url: str, fps: float | None) -> list[str]:
         ]
     return [
         *command,
+        *("-threads", "1"),
         *("-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "-flush_packets", "1", "pipe:1"),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,9 @@ _MAX_FPS = 1000.0
 class VideoFile:
     """Decodes a video with OpenCV. Frames are never dropped; a truncated file yields what it can.
 
-    monotonic_s is the clip's own time, index / fps; it goes on rising when the clip loops.
+    monotonic_s is the clip's own time from its first frame on, as the file says it; where that does
+    not rise, such as in a bare H.264 stream, a frame follows its forerunner by 1 / fps. It goes on
+    rising when the clip loops.
     """
 
     live = False
@@ -72,10 +75,11 @@ class VideoFile:
         started = self._clock()
         share = self.fps / self.clip_fps
         index = 0
+        begun_s = 0.0
         while not self._closed.is_set():
-            begun = index
-            for image in self._decode(lambda i: int((i + 1) * share) > int(i * share), begun):
-                clip_s = index / self.clip_fps
+            begun, clip_s = index, begun_s
+            for image, at_s in self._decode(lambda i: int((i + 1) * share) > int(i * share), begun):
+                clip_s = begun_s + at_s
                 if image is not None:
                     if self._options.realtime:
                         self._closed.wait(max(0.0, started + clip_s - self._clock()))
@@ -87,12 +91,17 @@ class VideoFile:
                 return
             if index == begun:
                 raise SourceError(f"{self._path}: can no longer be decoded")
+            begun_s = clip_s + 1 / self.clip_fps
 
-    def _decode(self, wanted: Callable[[int], bool], index: int) -> Iterator[Image | None]:
-        """Yield each frame of one pass, None for those that are not wanted."""
+    def _decode(
+        self, wanted: Callable[[int], bool], index: int
+    ) -> Iterator[tuple[Image | None, float]]:
+        """Yield each frame of one pass, None for those that are not wanted, and its time in it."""
         capture = _open(self._path)
+        time_of = _PassTime(1 / self.clip_fps)
         try:
             while not self._closed.is_set() and capture.grab():
+                at_s = time_of(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
                 image = None
                 # The first of all is always taken: a clip of one frame is a clip.
                 if index == 0 or wanted(index):
@@ -100,7 +109,7 @@ class VideoFile:
                     if not readable:
                         return
                     image = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
-                yield image
+                yield image, at_s
                 index += 1
         finally:
             capture.release()
@@ -108,6 +117,25 @@ class VideoFile:
     def close(self) -> None:
         """End `frames` soon."""
         self._closed.set()
+
+
+class _PassTime:
+    """Times of the frames of one pass, rising from 0, from the times that the file says."""
+
+    def __init__(self, period_s: float) -> None:
+        self._period_s = period_s
+        self._origin_s: float | None = None
+        self._last_s = 0.0
+
+    def __call__(self, said_s: float) -> float:
+        """Return the time of the next frame."""
+        if self._origin_s is None:
+            self._origin_s = said_s if math.isfinite(said_s) else 0.0
+            return 0.0
+        at_s = said_s - self._origin_s
+        rises = math.isfinite(at_s) and at_s > self._last_s
+        self._last_s = at_s if rises else self._last_s + self._period_s
+        return self._last_s
 
 
 def _open(path: Path) -> Any:

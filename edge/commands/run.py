@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edge.agent import Agent, Observer
 from edge.commands.options import Commands, add_login, add_verbose, login, say
 from edge.config import AgentConfig, check_config, read_config
-from edge.errors import UsageError
+from edge.console import in_one_line
+from edge.errors import EarmarkError, UsageError
 from edge.health import set_up_logs
 from edge.pipeline import FrameResult
 from edge.vision.types import Frame, Image
@@ -50,13 +54,29 @@ def _run(options: argparse.Namespace) -> int:
     level = "info" if options.verbose else config.log.level
     # journald knows the time of every line by itself.
     set_up_logs(config.log.format, level, journal="JOURNAL_STREAM" in os.environ)
+
+    def reread() -> AgentConfig:
+        return _run_config(options)
+
+    if config.log.format != "json":
+        return _work(config, say, reread)
+    try:
+        return _work(config, LOG.warning, reread)
+    except (EarmarkError, OSError) as error:
+        text, code = in_one_line(error)
+        LOG.error(text, exc_info=options.verbose)
+        return code
+
+
+def _work(
+    config: AgentConfig, tell: Callable[[str], None], reread: Callable[[], AgentConfig]
+) -> int:
     observers: list[Observer] = []
     video = None
     if config.annotate is not None:
         video = _AnnotatedVideo(Path(config.annotate))
         observers.append(video)
-    tell = LOG.warning if config.log.format == "json" else say
-    agent = Agent(config, observers=observers, say=tell, reread=lambda: _run_config(options))
+    agent = Agent(config, observers=observers, say=tell, reread=reread)
 
     def stop(number: int, _: object) -> None:
         agent.stop()
@@ -67,10 +87,14 @@ def _run(options: argparse.Namespace) -> int:
         signal.signal(number, stop)
     try:
         summary = agent.run()
-    finally:
+    except BaseException:
+        # What ended the run is told, and the video so far is kept if it can be.
         if video is not None:
-            video.close()
+            with contextlib.suppress(EarmarkError, OSError):
+                video.close()
+        raise
     if video is not None:
+        video.close()
         print(f"annotated video {config.annotate}")
     fps = summary.frames / summary.busy_s if summary.busy_s else 0.0
     print(f"{summary.frames} frames, {fps:.1f} a second; {summary.dropped} dropped")
@@ -92,8 +116,10 @@ def _run_config(options: argparse.Namespace) -> AgentConfig:
     if options.annotate:
         raw["annotate"] = options.annotate
     broker = {**({"url": options.broker} if options.broker else {}), **login(options)}
-    if broker:
-        raw["broker"] = {**raw.get("broker", {}), **broker}
+    given = raw.get("broker")
+    # Anything else than a section is refused below, in words.
+    if broker and (given is None or isinstance(given, dict)):
+        raw["broker"] = {**(given or {}), **broker}
     if options.source:
         camera = {"name": options.camera or "camera-1", "source": options.source}
         fps = {} if options.fps is None else {"fps": options.fps}
@@ -104,14 +130,34 @@ def _run_config(options: argparse.Namespace) -> AgentConfig:
 
 
 class _AnnotatedVideo:
-    """Draws every frame of one camera into a video of the rate at which the first ones come."""
+    """Draws every frame of one camera into a video of the rate at which the first ones come.
+
+    UsageError where the file cannot be written: better told now than after hours of watching. A
+    failure later, such as a full disk, is raised once, and `close` says that there is no video.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writer: Any = None
         self._waiting: list[tuple[float, Image]] = []
+        self._failed = False
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise UsageError(f"{path}: is a folder; give the name of a video, such as seen.mp4")
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
 
     def __call__(self, frame: Frame, result: FrameResult) -> None:
+        try:
+            self._draw(frame, result)
+        except Exception:
+            self._failed = True
+            raise
+
+    def _draw(self, frame: Frame, result: FrameResult) -> None:
         from edge.draw import annotate
 
         height, width = (side - side % 2 for side in frame.image.shape[:2])
@@ -124,7 +170,11 @@ class _AnnotatedVideo:
             self._begin()
 
     def close(self) -> None:
-        """Finish the file; a run without frames leaves none."""
+        """Finish the file; a run without frames leaves none. EarmarkError for one that failed."""
+        if self._failed:
+            if self._writer is not None:
+                self._writer.discard()
+            raise EarmarkError(f"{self._path}: there is no annotated video; why was told before")
         if self._writer is None and self._waiting:
             self._begin()
         if self._writer is not None:
@@ -133,7 +183,6 @@ class _AnnotatedVideo:
     def _begin(self) -> None:
         from edge.video import VideoWriter
 
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         times, pictures = zip(*self._waiting, strict=True)
         self._waiting.clear()
         taken_s = times[-1] - times[0]

@@ -11,21 +11,42 @@ from itertools import islice
 from edge.capture import Source, SourceOptions, Status, open_source
 from edge.capture.address import blank_credentials
 from edge.capture.opening import is_live
+from edge.capture.stream import ffmpeg_version
 from edge.config import CameraConfig
 from edge.doctor.verdict import Verdict
+from edge.errors import SourceError
 
+# Older ones were never tried.
+_OLDEST_FFMPEG = (4, 2)
 _FRAMES = 5
 Opener = Callable[[str, str, SourceOptions, Callable[[Status, str], None]], Source]
 
 
 def ffmpeg(cameras: list[CameraConfig]) -> Iterator[Verdict]:
-    """Say whether network cameras can be read at all."""
-    if shutil.which("ffmpeg") is not None:
-        yield Verdict("ok", "ffmpeg", "installed")
-    elif any("://" in camera.source for camera in cameras):
+    """Say whether network cameras can be read at all, and by which ffmpeg."""
+    wanted = any("://" in camera.source for camera in cameras)
+    path = shutil.which("ffmpeg")
+    if path is None:
+        if wanted:
+            yield Verdict(
+                "fail", "ffmpeg", "network cameras need it", "on Debian: apt-get install ffmpeg"
+            )
+        return
+    try:
+        version = ffmpeg_version(path)
+    except SourceError as error:
+        yield Verdict("fail" if wanted else "warn", "ffmpeg", str(error))
+        return
+    if version.numbers is not None and version.numbers < _OLDEST_FFMPEG:
+        oldest = ".".join(map(str, _OLDEST_FFMPEG))
         yield Verdict(
-            "fail", "ffmpeg", "network cameras need it", "on Debian: apt-get install ffmpeg"
+            "warn",
+            "ffmpeg",
+            f"{version.text}: older than {oldest}, the oldest that was tried",
+            "if a camera gives no pictures, install a newer one",
         )
+    else:
+        yield Verdict("ok", "ffmpeg", version.text)
 
 
 def camera(

@@ -27,7 +27,7 @@ LOG = logging.getLogger("earmark.crops")
 _QUALITY = 92
 _WAITING = 32
 _LOW_MARGIN = 0.1
-# Of one track: the doubtful ones so often, the ordinary ones so seldom.
+# Of one animal, or track without a name: the doubtful so often, the ordinary so seldom.
 _DOUBTFUL_S = 60.0
 _ORDINARY_S = 600.0
 _CLOSE_S = 5.0
@@ -43,7 +43,7 @@ class Release:
 
 @dataclass(slots=True)
 class _Seen:
-    """What was kept of a track last: when, and its name then."""
+    """When a track was seen last, and its name then."""
 
     at_s: float
     animal: str | None
@@ -53,10 +53,11 @@ class CropRing:
     """An observer of frames that keeps crops as JPEG files, a JSON beside each, the newest `keep`.
 
     `named/<animal>/` and `unnamed/<reason>/` below `folder` hold `<camera>-<date>_<time>-<track>`
-    files: the layout that `earmark-trainer means` takes. Kept are animals that nobody should name,
-    names by a narrow margin, and names that changed, once a minute and track; of the others one
-    every ten minutes. Files are written by a thread of its own: what it has no time for is left
-    out, and a disk that is full or read-only costs crops and one warning.
+    files: the layout that `earmark-trainer means` takes. Kept are, of each camera, animals that
+    nobody should name, once a minute and track; names by a narrow margin, once a minute and animal;
+    names that changed; and of any other animal one every ten minutes, however often its track is
+    lost and another begins. Files are written by a thread of its own: what it has no time for is
+    left out, and a disk that is full or read-only costs crops and one warning.
     """
 
     def __init__(
@@ -68,6 +69,8 @@ class CropRing:
     ) -> None:
         self._folder, self._keep, self._release, self._warn = folder, keep, release, warn
         self._tracks: dict[tuple[str, int], _Seen] = {}
+        # By animal; by number for tracks without a name.
+        self._kept_s: dict[tuple[str, str | int], float] = {}
         self._waiting: queue.Queue[tuple[Path, Image, dict[str, Any]] | None] = queue.Queue(
             _WAITING
         )
@@ -81,7 +84,6 @@ class CropRing:
         self._forget(frame)
         for track in result.tracks:
             if track.seen and track.settled and self._worth_it(frame, track):
-                self._tracks[frame.camera, track.id] = _Seen(frame.monotonic_s, track.animal)
                 with contextlib.suppress(queue.Full):
                     pixels = crop_pixels(frame.image, track.box).copy()
                     self._waiting.put_nowait(
@@ -96,19 +98,28 @@ class CropRing:
 
     def _forget(self, frame: Frame) -> None:
         # By time, as tracks of a camera that is lost end without a frame. It changes nothing else:
-        # after so long any track is kept again.
+        # after so long anything is kept again.
         for key, seen in list(self._tracks.items()):
             if key[0] == frame.camera and frame.monotonic_s - seen.at_s >= _ORDINARY_S:
                 self._tracks.pop(key, None)
+        for one, at_s in list(self._kept_s.items()):
+            if one[0] == frame.camera and frame.monotonic_s - at_s >= _ORDINARY_S:
+                self._kept_s.pop(one, None)
 
     def _worth_it(self, frame: Frame, track: Track) -> bool:
+        """Say whether a crop is worth keeping, and if so take it for kept."""
+        now_s = frame.monotonic_s
         before = self._tracks.get((frame.camera, track.id))
-        if before is None or track.animal != before.animal:
-            return True
+        self._tracks[frame.camera, track.id] = _Seen(now_s, track.animal)
+        changed = before is not None and track.animal != before.animal
         narrow = track.margin is not None and track.margin < _LOW_MARGIN
-        doubtful = track.animal is None or narrow
-        every_s = _DOUBTFUL_S if doubtful else _ORDINARY_S
-        return frame.monotonic_s - before.at_s >= every_s
+        every_s = _DOUBTFUL_S if track.animal is None or narrow else _ORDINARY_S
+        key = (frame.camera, track.id if track.animal is None else track.animal)
+        kept_s = self._kept_s.get(key)
+        if not changed and kept_s is not None and now_s - kept_s < every_s:
+            return False
+        self._kept_s[key] = now_s
+        return True
 
     def _place(self, frame: Frame, track: Track) -> Path:
         if frame.wall_time is None:

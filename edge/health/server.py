@@ -7,6 +7,7 @@ import ipaddress
 import json
 import logging
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -88,6 +89,13 @@ class HealthServer:
         class Server(ThreadingHTTPServer):
             address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
             daemon_threads = True
+
+            def handle_error(self, request: object, client_address: object) -> None:
+                # The library prints a traceback where a log was promised.
+                if isinstance(sys.exception(), OSError):
+                    LOG.debug("%s hung up", client_address, exc_info=True)
+                else:
+                    LOG.exception("a page for %s", client_address)
 
         try:
             self._server = Server(address, Handler)

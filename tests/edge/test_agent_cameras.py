@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -206,6 +208,47 @@ def test_a_live_camera_is_graded_and_a_file_is_not(
     cameras = messenger.made[0].states[-1].cameras
     assert (cameras["yard"].grade, cameras["yard"].reconnects) == ("good", 1)
     assert (cameras["pen"].grade, cameras["pen"].reconnects) == (None, 0)
+
+
+def test_the_rate_of_a_camera_begins_anew_after_an_outage(
+    harness: Harness,
+    messenger: type[FakeMessenger],
+    herd_frame: Callable[[int], Image],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = [100.0]
+    clock = SimpleNamespace(monotonic=lambda: now_s[0], perf_counter=time.perf_counter)
+    monkeypatch.setattr(edge.agent, "time", clock)
+    told: list[tuple[str, float | None]] = []
+
+    class Paced(FakeCamera):
+        finite = True
+
+        def frames(self) -> Iterator[Frame]:
+            self.listener("up", f"{self.camera}: frames arrive")
+            yield from self._paced(0)
+            self.listener("lost", f"{self.camera}: no frame for 20 s; trying again")
+            now_s[0] += 300
+            self.listener("up", f"{self.camera}: frames arrive again")
+            yield from self._paced(30)
+
+        def _paced(self, first: int) -> Iterator[Frame]:
+            for index in range(first, first + 30):
+                now_s[0] += 0.25
+                yield self._frame(index)
+                told.append((agent._cameras["pen"].status, agent._cameras["pen"].fps))
+
+    monkeypatch.setattr(
+        edge.agent,
+        "open_source",
+        lambda url, name, options, listener: Paced(name, listener, herd_frame),
+    )
+    agent = harness.agent(camera("rtsp://camera/x"))
+    agent.run()
+    assert {status for status, _ in told} == {"up"}
+    # Four a second before and after; nothing is said of the first seconds, and never "0.0".
+    assert {fps for _, fps in told} == {None, 4.0}
+    assert (told[29][1], told[30][1], told[59][1]) == (4.0, None, 4.0)
 
 
 # -- several cameras ----------------------------------------------------------------------------

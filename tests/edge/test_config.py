@@ -227,6 +227,15 @@ def test_the_state_folder_is_the_user_s_own(
     assert config.state_folder() == tmp_path / "earmark" / "barn-7"
 
 
+@pytest.mark.parametrize("key", ["bundle", "state_dir", "source"])
+def test_the_home_of_nobody_is_named(tmp_path: Path, key: str) -> None:
+    settings = {"bundle": "b", "state_dir": "s", "source": "pen.mp4", key: "~nobody-here/x"}
+    camera = f"[{{name: pen, source: {settings.pop('source')}}}]"
+    lines = [*(f"{name}: {value}" for name, value in settings.items()), f"cameras: {camera}"]
+    with pytest.raises(UsageError, match="~nobody-here/x: there is no such home folder"):
+        load_config(write(tmp_path / "agent.yaml", "\n".join(lines)))
+
+
 def test_a_tracker_is_one_of_four(tmp_path: Path) -> None:
     text = "bundle: b\ncameras: [{name: pen-1, source: pen.mp4}]\ntracker: "
     assert load_config(write(tmp_path / "a.yaml", text + "window-mean")).tracker == "window-mean"

@@ -16,9 +16,14 @@ from edge.commands import bench
 from edge.errors import UsageError
 
 KEYS = {
-    *("fps", "frame_ms_p50", "frame_ms_p95", "invoke_ms_p50", "overhead_ratio", "rss_mb"),
+    *("fps", "frame_ms_p50", "frame_ms_p95", "invoke_ms_p50", "overhead_ratio", "memory"),
     *("start_s", "stages_ms", "by_animals"),
 }
+
+MEMORY = {
+    "alone_mb": 187.4, "pss_mb": 170.0, "rss_mb": 251.0, "agent_rss_mb": 119.0,
+    "inference_rss_mb": 60.5, "ffmpeg_rss_mb": 72.1, "size": (1280, 720),
+}  # fmt: skip
 
 
 @pytest.mark.slow
@@ -39,14 +44,23 @@ def test_a_bundle_is_measured_as_the_agent_serves_it(tmp_path: Path) -> None:
     assert [row["crops_a_frame"] for row in every] == [1, 3, 16]
     assert printed["frame_ms_p50"] > printed["stages_ms"]["detector invoke"] > 0
     assert printed["first_name_s"] >= printed["start_s"] > 0
-    assert printed["rss_mb"] > 20
+    memory = printed["memory"]
+    assert memory["size"] == [1280, 720]
+    parts = [memory[f"{part}_rss_mb"] for part in ("agent", "inference", "ffmpeg")]
+    assert all(part > 20 for part in parts)
+    assert max(parts) < memory["alone_mb"] < memory["rss_mb"]
+    assert sum(parts) == pytest.approx(memory["rss_mb"], rel=0.1)
     assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--animals", "0"], "numbers from 1 on"),
+        (["--animals", "0"], "numbers from 1 to 1000"),
+        (["--animals", "1,1001"], "numbers from 1 to 1000"),
+        (["--threads", "65"], "numbers from 1 to 64"),
+        (["--size", "100000x1"], "sides from 64 to 8192 pixels"),
+        (["--size", "63x720"], "sides from 64 to 8192 pixels"),
         (["--animals", "many"], "whole numbers, such as 1,2"),
         (["--size", "1080p"], "width and height, such as 1920x1080"),
         (["--size", "0x1080"], "width and height"),
@@ -72,7 +86,7 @@ def test_every_figure_is_whole_on_a_terminal_of_80_columns(
     monkeypatch.setenv("COLUMNS", "80")
     row = Measurement(50, (113.25,), (31.5,), dict.fromkeys(STAGES, 26.75), 50.0)
     report = {
-        "backend": "cpu (ai-edge-litert 2.3.0)", "fps": 52.8, "animals": 16, "rss_mb": 102.0,
+        "backend": "cpu (ai-edge-litert 2.3.0)", "fps": 52.8, "animals": 16, "memory": MEMORY,
         "start_s": None, "first_name_s": 0.7, "crops_go": {"8": "side by side"},
     }  # fmt: skip
     bench._show({2: {"usual": [row]}}, report)
@@ -80,7 +94,9 @@ def test_every_figure_is_whole_on_a_terminal_of_80_columns(
     assert "…" not in printed
     assert "113.25" in printed
     assert printed.count("26.75") == len(STAGES)
-    assert "first frame after no measurement" in " ".join(printed.split())
+    words = " ".join(printed.split())
+    assert "first frame after no measurement" in words
+    assert "one network camera of 1280x720: 187 MB; resident 119 agent" in words
 
 
 def test_a_start_that_fails_says_why_and_is_no_number(
@@ -88,6 +104,15 @@ def test_a_start_that_fails_says_why_and_is_no_number(
 ) -> None:
     assert bench._start(tmp_path / "none", "no.mp4", 1) == (None, None)
     assert str(tmp_path / "none") in caplog.text
+
+
+def test_memory_that_cannot_be_measured_says_why_and_keeps_no_budget(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert bench._memory(tmp_path, "no.mp4", "cpu", 1) is None
+    assert "need ffmpeg on PATH" in caplog.text
+    assert bench._memory_line(None) == "memory: no measurement"
 
 
 def test_a_budget_without_a_figure_is_valid_json() -> None:

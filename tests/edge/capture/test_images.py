@@ -41,12 +41,51 @@ def test_a_loop_begins_again(tmp_path: Path) -> None:
     assert [frame.index for frame in frames] == list(range(5))
 
 
-def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_image_is_left_out_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write(tmp_path / "a.png", 10)
-    (tmp_path / "b.png").write_bytes(b"not an image")
-    frames = ImageFolder(tmp_path, "pen", SourceOptions()).frames()
+    (tmp_path / "b.jpg").touch()
+    write(tmp_path / "c.png", 30)
+    source = ImageFolder(tmp_path, "pen", SourceOptions(loop=True))
+    frames = list(islice(source.frames(), 4))
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == [10, 30, 10, 30]
+    # What it shows keeps its own moment, whatever is missing before.
+    assert [frame.index for frame in frames] == [0, 2, 3, 5]
+    assert [frame.monotonic_s for frame in frames] == pytest.approx([0, 0.2, 0.3, 0.5])
+    assert source.unreadable == 1
+    (line,) = caplog.messages
+    assert "b.jpg: not a readable image" in line
+    assert line.endswith("left out")
+
+
+def test_many_unreadable_images_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "a.png", 10)
+    for number in range(9):
+        (tmp_path / f"b{number}.jpg").write_bytes(b"not an image")
+    source = ImageFolder(tmp_path, "pen", SourceOptions())
+    assert len(list(source.frames())) == 1
+    assert len(caplog.messages) == 4
+    assert "9 of 10 images were left out" in caplog.messages[-1]
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_folder_of_which_nothing_can_be_read_is_an_error(tmp_path: Path, loop: bool) -> None:
+    for name in ("b.png", "c.png"):
+        (tmp_path / name).write_bytes(b"not an image")
+    frames = ImageFolder(tmp_path, "pen", SourceOptions(loop=loop)).frames()
+    with pytest.raises(SourceError, match=r"none of its images can be read; .*b\.png"):
+        next(frames)
+
+
+def test_a_loop_ends_when_its_images_have_gone(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", 10)
+    frames = ImageFolder(tmp_path, "pen", SourceOptions(loop=True)).frames()
     next(frames)
-    with pytest.raises(SourceError, match=r"b\.png"):
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(SourceError, match=r"a\.png"):
         next(frames)
 
 

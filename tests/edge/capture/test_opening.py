@@ -44,7 +44,9 @@ def test_network_cameras_need_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_network_cameras_are_live(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "ffmpeg").touch(mode=0o755)
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\necho ffmpeg version 5.1\n")
+    program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     for url in ("rtsp://camera/x", "RTSPS://camera/x", "http://camera/x", "https://camera/x"):
         source = open_source(url, "pen", OPTIONS)
@@ -61,6 +63,11 @@ def test_an_unknown_kind_is_refused_without_showing_credentials() -> None:
 def test_a_missing_path_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere: no such video file or folder"):
         open_source(str(tmp_path / "nowhere"), "pen", OPTIONS)
+
+
+def test_the_home_of_nobody_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="there is no such home folder"):
+        open_source("~nobody-here/pen.mp4", "pen", OPTIONS)
 
 
 class FakeCapture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ import pytest
 from edge.capture.live import BackOff, LiveSource
 from edge.capture.opening import open_source
 from edge.capture.source import SourceOptions
-from edge.capture.stream import FfmpegGrabber, ffmpeg_command
+from edge.capture.stream import FfmpegGrabber, FfmpegVersion, ffmpeg_command, ffmpeg_version
 from edge.errors import SourceError
 from edge.vision.types import Frame
 
@@ -174,6 +175,40 @@ def test_open_source_limits_the_frame_rate(rtsp_camera: Any) -> None:
     assert gaps.mean() == pytest.approx(0.2, rel=0.35)
 
 
+def program(path: Path, script: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.slow
+def test_a_network_camera_works_with_an_ffmpeg_of_debian_11(
+    rtsp_camera: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real ffmpeg, that knows no more options than 4.3 did."""
+    program(
+        tmp_path / "ffmpeg",
+        'case "$*" in\n'
+        "  -version) echo ffmpeg version 4.3.6-0+deb11u1 Copyright; exit;;\n"
+        "  *-fps_mode*) echo \"Unrecognized option 'fps_mode'.\" >&2; exit 1;;\n"
+        "esac\n"
+        f'exec {shutil.which("ffmpeg")} "$@"',
+    )
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    told: list[tuple[str, str]] = []
+    source = open_source(
+        rtsp_camera.url, "pen", SourceOptions(stall_s=20), lambda *given: told.append(given)
+    )
+    closing = threading.Timer(60, source.close)
+    closing.start()
+    frame = next(source.frames(), None)
+    closing.cancel()
+    source.close()
+    assert [status for status, _ in told] == ["up"], told
+    assert frame is not None
+    assert frame.image.shape == (48, 64, 3)
+
+
 # -- the child's pipe, with Python in ffmpeg's place ---------------------------------------------
 
 
@@ -311,3 +346,34 @@ def test_a_program_that_is_missing_leaves_no_descriptors() -> None:
     with pytest.raises(FileNotFoundError):
         FfmpegGrabber("http://127.0.0.1/pen", ["/no/ffmpeg"], 1.0)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize(
+    ("said", "numbers", "option"),
+    [
+        ("4.3.6-0+deb11u1", (4, 3), "-vsync"),
+        ("n4.4.1", (4, 4), "-vsync"),
+        ("5.0.1-static", (5, 0), "-vsync"),
+        ("5.1.9-0+deb12u1", (5, 1), "-fps_mode"),
+        ("7.0", (7, 0), "-fps_mode"),
+        ("10.1", (10, 1), "-fps_mode"),
+        # Built between releases: such a one is newer than any that lacks the option.
+        ("N-109468-gd39b34123d", None, "-fps_mode"),
+        ("2024-01-07-git-90bef6390f", None, "-fps_mode"),
+    ],
+)
+def test_every_ffmpeg_is_given_an_option_that_it_knows(
+    said: str, numbers: tuple[int, int] | None, option: str, tmp_path: Path
+) -> None:
+    ffmpeg = program(tmp_path / "ffmpeg", f"echo ffmpeg version {said} Copyright; echo built with")
+    version = ffmpeg_version(str(ffmpeg))
+    assert version == FfmpegVersion(said, numbers)
+    command = ffmpeg_command(str(ffmpeg), "rtsp://camera/x", None, version)
+    assert command[command.index("passthrough") - 1] == option
+    assert len({"-vsync", "-fps_mode"} & set(command)) == 1
+
+
+def test_an_ffmpeg_that_does_not_run_is_named(tmp_path: Path) -> None:
+    ffmpeg = program(tmp_path / "ffmpeg", "echo libavdevice.so.58: cannot open >&2; exit 127")
+    with pytest.raises(SourceError, match=r"ffmpeg: does not run: libavdevice\.so\.58: cannot"):
+        ffmpeg_version(str(ffmpeg))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from edge.capture.source import SourceOptions
-from edge.capture.video import VideoFile
+from edge.capture.video import VideoFile, _PassTime
 from edge.errors import SourceError, UsageError
 from edge.vision.types import Frame
 
@@ -51,6 +53,63 @@ def test_a_loop_begins_again_while_time_goes_on(make_clip: MakeClip) -> None:
     assert frames[7].monotonic_s == pytest.approx(0.7)
     assert np.abs(frames[7].image.mean(axis=(0, 1)) - [200, 10, 0]).max() < 8
     assert not source.finite
+
+
+@pytest.fixture
+def uneven_clip(tmp_path: Path) -> Path:
+    """Ten frames a second for a second, nothing for three, then five a second for a second."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed")
+    path = tmp_path / "uneven.mkv"
+    taken = "select='lt(n,10)+gte(n,40)*lt(n,50)*not(mod(n,2))'"
+    subprocess.run(
+        [
+            *("ffmpeg", "-v", "error", "-f", "lavfi"),
+            *("-i", "testsrc=size=64x48:rate=10:duration=5"),
+            *("-vf", taken, "-c:v", "mpeg4", str(path)),
+        ],
+        check=True,
+    )
+    return path
+
+
+UNEVEN_S = [*(i / 10 for i in range(10)), 4.0, 4.2, 4.4, 4.6, 4.8]
+
+
+def test_an_uneven_clip_keeps_its_own_time(uneven_clip: Path) -> None:
+    source = VideoFile(uneven_clip, "pen", SourceOptions(loop=True))
+    times = [frame.monotonic_s for frame in islice(source.frames(), 30)]
+    assert times[:15] == pytest.approx(UNEVEN_S, abs=0.01)
+    # The next round begins a usual step after the last frame.
+    step_s = 1 / source.clip_fps
+    assert times[15:] == pytest.approx([4.8 + step_s + at_s for at_s in UNEVEN_S], abs=0.02)
+
+
+def test_an_uneven_clip_is_paced_in_its_own_time(
+    uneven_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    clock = Clock(waits)
+    source = VideoFile(uneven_clip, "pen", SourceOptions(realtime=True), clock)
+    monkeypatch.setattr(source._closed, "wait", clock.wait)
+    assert len(list(source.frames())) == 15
+    assert waits == pytest.approx([0, *np.diff(UNEVEN_S)], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ([0, 0, 0, 0], [0, 0.1, 0.2, 0.3]),
+        ([7, 7.5, 9], [0, 0.5, 2]),
+        # Two fields of one picture; a recording that begins anew; no number at all.
+        ([0, 0, 0.2, 0.2], [0, 0.1, 0.2, 0.3]),
+        ([5, 6, 0, 0.1], [0, 1, 1.1, 1.2]),
+        ([math.nan, 0.3, math.inf, 0.5], [0, 0.3, 0.4, 0.5]),
+    ],
+)
+def test_time_rises_whatever_the_file_says(said: list[float], expected: list[float]) -> None:
+    time_of = _PassTime(0.1)
+    assert [time_of(moment) for moment in said] == pytest.approx(expected)
 
 
 class Clock:

@@ -63,3 +63,29 @@ def test_network_cameras_need_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
     (verdict,) = ffmpeg([CameraConfig(name="pen", source=URL)])
     assert verdict.level == "fail"
     assert list(ffmpeg([CameraConfig(name="clip", source="clip.mp4")])) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "source", "level", "words"),
+    [
+        ("echo ffmpeg version 4.3.6-0+deb11u1 x", URL, "ok", "4.3.6-0+deb11u1"),
+        ("echo ffmpeg version 3.4.8-0ubuntu0.2", URL, "warn", "3.4.8-0ubuntu0.2: older than 4.2"),
+        ("exit 127", URL, "fail", "does not run"),
+        ("exit 127", "clip.mp4", "warn", "does not run"),
+    ],
+)
+def test_the_version_of_ffmpeg_is_shown_and_judged(
+    script: str,
+    source: str,
+    level: str,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = tmp_path / "ffmpeg"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (verdict,) = ffmpeg([CameraConfig(name="pen", source=source)])
+    assert verdict.level == level
+    assert words in verdict.text

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -75,11 +76,18 @@ def test_a_hot_box_is_told_and_one_without_a_thermometer_is_not(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("said", "level", "words"),
-    [("yes", "ok", "synchronised"), ("no", "warn", "not synchronised"), ("", "ok", "not say")],
+    ("believed", "kernel", "level", "words"),
+    [
+        (True, True, "ok", "synchronised"),
+        (False, False, "warn", "not synchronised: events carry no time of day"),
+        (True, False, "ok", "set since the machine started"),
+        (True, None, "ok", "does not say"),
+        (False, None, "warn", "not synchronised"),
+    ],
 )
-def test_the_clock(tmp_path: Path, said: str, level: str, words: str) -> None:
-    (verdict,) = machine.clock(host(tmp_path, {}, {"timedatectl": said}))
+def test_the_clock(believed: bool, kernel: bool | None, level: str, words: str) -> None:
+    time = datetime(2026, 3, 5, tzinfo=UTC) if believed else None
+    (verdict,) = machine.clock(lambda: time, lambda: kernel)
     assert verdict.level == level
     assert words in verdict.text
 

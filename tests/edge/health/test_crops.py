@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,39 @@ def test_how_often_a_track_is_kept(tmp_path: Path) -> None:
     assert counts == {"1": 2, "2": 12, "3": 12, "5": 2}
 
 
+def test_an_animal_that_is_lost_and_found_does_not_fill_the_ring(tmp_path: Path) -> None:
+    crops = ring(tmp_path, keep=1000)
+    for number in range(360):  # a new track every ten seconds, for an hour
+        narrow = track(1000 + number, "cow002", margin=0.05)
+        crops(frame(10 * number), result(track(number, "cow001"), narrow))
+        while not crops._waiting.empty():
+            pass
+    crops.close()
+    counts = {folder.name: len(list(folder.glob("*.jpg"))) for folder in tmp_path.glob("*/*")}
+    assert counts == {"cow001": 6, "cow002": 60}
+
+
+def test_a_new_name_is_kept_though_the_animal_was_just_seen(tmp_path: Path) -> None:
+    crops = ring(tmp_path)
+    crops(frame(0), result(track(1, "cow001"), track(2, "cow002")))
+    crops(frame(5), result(track(1, "cow002")))
+    crops.close()
+    jpegs = [name.rpartition("/")[2] for name in names(tmp_path) if name.endswith("jpg")]
+    assert jpegs == [
+        "pen-1-20260504_120000000-1.jpg",
+        "pen-1-20260504_120000000-2.jpg",
+        "pen-1-20260504_120005000-1.jpg",
+    ]
+
+
+def test_each_camera_keeps_its_own(tmp_path: Path) -> None:
+    crops = ring(tmp_path)
+    crops(frame(0), result(track(1, "cow001")))
+    crops(replace(frame(0), camera="pen-2"), result(track(1, "cow001")))
+    crops.close()
+    assert len(list(tmp_path.glob("named/cow001/*.jpg"))) == 2
+
+
 def test_only_the_newest_stay_also_after_a_restart(tmp_path: Path) -> None:
     for start in (0, 10):
         crops = ring(tmp_path, keep=3)
@@ -185,7 +219,7 @@ def test_numbered_files_come_again_after_a_restart_and_count_once(tmp_path: Path
     for _ in range(2):
         crops = ring(tmp_path, keep=2)
         for number in range(2):
-            crops(frame(number, wall=False), result(track(number, "cow001")))
+            crops(frame(number, wall=False), result(track(number, f"cow00{number}")))
         crops.close()
     assert len([name for name in names(tmp_path) if name.endswith("jpg")]) == 2
 
@@ -211,9 +245,10 @@ def test_tracks_that_end_with_their_camera_are_forgotten(tmp_path: Path) -> None
     crops = ring(tmp_path)
     crops(frame(0), result(track(1, "cow001")))
     crops(frame(599), result(track(2, "cow002")))
-    assert len(crops._tracks) == 2
+    assert len(crops._tracks) == len(crops._kept_s) == 2
     crops(frame(600), result())
     assert [number for _, number in crops._tracks] == [2]
+    assert [animal for _, animal in crops._kept_s] == ["cow002"]
     crops.close()
 
 

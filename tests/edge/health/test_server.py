@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import http.client
 import json
+import logging
 import socket
+import struct
 import sys
+import threading
 import urllib.error
 import urllib.request
 
@@ -63,6 +67,56 @@ def test_the_pages() -> None:
             HealthServer(("127.0.0.1", server.port), lambda: Condition((), ()), metrics)
     finally:
         server.close()
+
+
+def test_a_client_that_hangs_up_leaves_no_traceback(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    asked, answer, answered = threading.Event(), threading.Event(), threading.Event()
+
+    def metrics() -> bytes:
+        asked.set()
+        assert answer.wait(30)
+        return b"x" * 5_000_000
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            answered.set()
+
+    caplog.set_level(logging.DEBUG, "earmark.health")
+    handler = Handler()
+    server = HealthServer(("127.0.0.1", 0), lambda: Condition((), ()), metrics)
+    try:
+        client = socket.create_connection(("127.0.0.1", server.port))
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert asked.wait(30)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()  # with a reset
+        logging.getLogger("earmark.health").addHandler(handler)
+        answer.set()
+        # The server writes its own line of the request first.
+        assert answered.wait(30)
+    finally:
+        logging.getLogger("earmark.health").removeHandler(handler)
+        server.close()
+    assert "Traceback" not in capfd.readouterr().err
+    assert all(record.levelno == logging.DEBUG for record in caplog.records)
+
+
+def test_a_bug_in_a_page_is_one_record_of_the_log(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def metrics() -> bytes:
+        raise ZeroDivisionError("odd")
+
+    server = HealthServer(("127.0.0.1", 0), lambda: Condition((), ()), metrics)
+    try:
+        with pytest.raises(http.client.RemoteDisconnected):
+            get(server.port, "/metrics")
+    finally:
+        server.close()
+    assert "Traceback" not in capfd.readouterr().err
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 @pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6 loopback")
