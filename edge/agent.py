@@ -144,7 +144,8 @@ class Agent:
             try:
                 self._bundle = bundle = self._checked_bundle()
             except EarmarkError:
-                if self._inference is None or not self._inference.stopped:
+                # Whoever asked for the end while models were being loaded wants no error.
+                if not self._stopping:
                     raise
                 return RunSummary(0, 0.0, 0, 0, None)
             folder = self._config.state_folder()
