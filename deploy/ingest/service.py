@@ -11,7 +11,7 @@ from deploy.ingest.acknowledge import Acknowledger
 from deploy.ingest.database import DatabaseUnavailable
 from deploy.ingest.records import Elsewhere, Record, read_record
 from deploy.ingest.store import Key, Store
-from deploy.ingest.subscriber import WINDOW, Arrival, Filter, Subscriber
+from deploy.ingest.subscriber import SESSION_S, WINDOW, Arrival, Filter, Subscriber
 from edge.errors import BrokerError
 from edge.messaging.broker import BrokerOptions, BrokerRefused
 from edge.messaging.events import Ingested, encode
@@ -24,6 +24,11 @@ _BATCH = 500
 _TURN_S = 0.5
 _STUCK_S = 600.0
 _STABLE_S = 10.0
+# A broker deals the events out to all members of a group, and those of a member that is away lie in
+# its session until that ends; then the devices' repetitions go to those who are there.
+SHARED_SESSION_S = 60
+# Reading what the broker has queued for a member that leaves its group.
+_LEAVE_S = 10.0
 # So many connections that were cut off soon after each other are no accident.
 _CUT_OFF = 4
 
@@ -42,10 +47,20 @@ class IngestOptions:
     window: int = WINDOW
 
     @property
+    def events(self) -> list[str]:
+        """The filters of what is stored."""
+        prefix = "" if self.share is None else f"$share/{self.share}/"
+        return [f"{prefix}{ROOT}/+/up/{leaf}" for leaf in ("sighting", "alarm")]
+
+    @property
+    def session_s(self) -> int:
+        """How long the broker keeps what it has for us while we are away."""
+        return SESSION_S if self.share is None else SHARED_SESSION_S
+
+    @property
     def filters(self) -> list[Filter]:
         """What to subscribe to."""
-        prefix = "" if self.share is None else f"$share/{self.share}/"
-        filters = [Filter(f"{prefix}{ROOT}/+/up/{leaf}") for leaf in ("sighting", "alarm")]
+        filters = [Filter(topic) for topic in self.events]
         if self.acknowledge_every_s is not None:
             filters.append(Filter(f"{ROOT}/+/down/ingest", stored=True))
         return filters
@@ -106,6 +121,7 @@ class Ingest:
                     self._broker,
                     self._options.name,
                     self._options.filters,
+                    session_s=self._options.session_s,
                     window=self._options.window,
                 )
                 accepted = True
@@ -133,6 +149,8 @@ class Ingest:
         try:
             while not self._stopping:
                 self._step(subscriber)
+            if self._options.share is not None:
+                self._leave(subscriber)
             self._flush(subscriber)
             self._publish(subscriber, at_once=True)
         except BaseException:
@@ -140,7 +158,16 @@ class Ingest:
             raise
         subscriber.close()
 
-    def _step(self, subscriber: Subscriber) -> None:
+    def _leave(self, subscriber: Subscriber) -> None:
+        """Leave the group, so that the others get everything, and store what is ours already."""
+        subscriber.unsubscribe(self._options.events)
+        until_s = time.monotonic() + _LEAVE_S
+        while time.monotonic() < until_s and self._database_ready(time.monotonic()):
+            if not self._step(subscriber) and not self._batch:
+                return
+
+    def _step(self, subscriber: Subscriber) -> bool:
+        """Do what there is to do; return whether something came."""
         arrived = subscriber.turn(self._wait_s())
         if arrived and not self._batch:
             self._batch_s = time.monotonic()
@@ -152,6 +179,7 @@ class Ingest:
         if now_s >= self._stuck_at_s and self._database_ready(now_s):
             self._stuck_at_s = now_s + _STUCK_S
             self._look_for_holes()
+        return bool(arrived)
 
     def _wait_s(self) -> float:
         now_s = time.monotonic()

@@ -29,7 +29,7 @@ from edge.messaging.broker import (
     refusal,
 )
 
-SESSION_EXPIRY_S = 7 * 24 * 3600
+SESSION_S = 7 * 24 * 3600
 WINDOW = 1000
 _ANSWER_S = 10.0
 # Of one packet: four times what an event may have.
@@ -63,8 +63,8 @@ class Filter:
 class Subscriber:
     """An open connection with its subscriptions. Not thread-safe.
 
-    client_id: the session's name; the broker keeps it for a week. Errors: BrokerRefused,
-    BrokerUnreachable, from every method.
+    client_id: the session's name; the broker keeps it for `session_s` after the connection has
+    ended. Errors: BrokerRefused, BrokerUnreachable, from every method.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Subscriber:
         client_id: str,
         filters: Sequence[Filter],
         *,
+        session_s: int = SESSION_S,
         window: int = WINDOW,
     ) -> None:
         self._broker = broker
@@ -81,11 +82,12 @@ class Subscriber:
         self._in_flight: dict[int, str] = {}
         self._most_in_flight = 1
         self._granted: dict[int, list[ReasonCode]] = {}
+        self._cancelled: set[int] = set()
         self._arrived: deque[Arrival] = deque()
         self._failures: list[tuple[str, str]] = []
         self._client = self._new_client(client_id)
         try:
-            self._open(window)
+            self._open(session_s, window)
             self._subscribe(filters)
         except BaseException:
             self.abandon()
@@ -113,6 +115,14 @@ class Subscriber:
         """Send with QoS 1, retained; the answer is looked at in a later turn."""
         mid = self._client.publish(topic, payload, qos=1, retain=True).mid
         self._in_flight[mid] = topic
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        """Want no more of these filters; what the broker has queued of them comes all the same."""
+        result, mid = self._client.unsubscribe(list(topics))
+        if result != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
+            raise self._lost()
+        self._wait_for(lambda: mid in self._cancelled, "the end of a subscription")
+        self._cancelled.discard(mid)
 
     def failures(self) -> list[tuple[str, str]]:
         """Return topic and reason of the publishes that were refused since the last call."""
@@ -162,12 +172,13 @@ class Subscriber:
         client.on_disconnect = self._disconnected
         client.on_publish = self._puback
         client.on_subscribe = self._suback
+        client.on_unsubscribe = self._unsuback
         client.on_message = self._message
         return client
 
-    def _open(self, window: int) -> None:
+    def _open(self, session_s: int, window: int) -> None:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = SESSION_EXPIRY_S
+        properties.SessionExpiryInterval = session_s
         properties.ReceiveMaximum = window
         properties.MaximumPacketSize = _PACKET_BYTES
         broker = self._broker
@@ -313,6 +324,16 @@ class Subscriber:
         properties: Properties,
     ) -> None:
         self._granted[mid] = reasons
+
+    def _unsuback(
+        self,
+        client: paho.Client,
+        userdata: object,
+        mid: int,
+        reasons: list[ReasonCode],
+        properties: Properties | None,
+    ) -> None:
+        self._cancelled.add(mid)
 
     def _message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
         try:

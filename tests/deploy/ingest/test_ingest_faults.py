@@ -337,6 +337,41 @@ def test_two_share_the_work_each_row_is_there_once(
         assert process.terminate() == 0
 
 
+@pytest.mark.parametrize("cleanly", [True, False], ids=["stopped", "killed"])
+def test_one_of_two_that_goes_for_good_does_not_keep_its_share(
+    mosquitto, device, subscribe, ingest, patient, tmp_path, cleanly
+):
+    # With a database of its own it shows that it has joined the group, and what it was dealt.
+    path, other = str(tmp_path / "s.db"), str(tmp_path / "other.db")
+    subscriber = subscribe(mosquitto.port)
+    arguments = ("--broker", mosquitto.url, "--share", "ingest")
+    # A clean stop must not need the end of the session.
+    session_s = 3600 if cleanly else 2
+    script = (
+        f"from deploy.ingest import service; service.SHARED_SESSION_S = {session_s}; "
+        "from deploy.cli import entry; entry()"
+    )
+    stays = (*arguments, "--db", path, "--name", "stays", "--acknowledge-every", "0.1")
+    ingest(*stays, script=script)
+    listening(path, device, patient)
+    goes = ingest(*(*arguments, "--db", other, "--name", "goes", "--no-acknowledge"), script=script)
+    patient(lambda: device.send(1, 2) or count(other))
+    if cleanly:
+        assert goes.terminate() == 0
+    else:
+        goes.kill()
+    seq = 21
+    device.send(*range(3, seq + 1))
+
+    def repeated() -> bool:
+        device.send(*range(1, seq + 1), replayed=True)
+        time.sleep(0.3)
+        return told(subscriber)[-1:] == [seq]
+
+    patient(repeated)
+    assert stored(path) == list(range(1, seq + 1))
+
+
 def test_a_fresh_database_does_not_wait_for_what_the_device_has_deleted(
     mosquitto, device, subscribe, ingest, patient, tmp_path
 ):
