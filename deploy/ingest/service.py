@@ -145,7 +145,7 @@ class Ingest:
         # What was not acknowledged on the last connection comes again on this one.
         self._batch.clear()
         if self._acknowledger is not None:
-            self._acknowledger.connected()
+            self._acknowledger.connected(time.monotonic())
         try:
             while not self._stopping:
                 self._step(subscriber)
@@ -172,6 +172,8 @@ class Ingest:
         if arrived and not self._batch:
             self._batch_s = time.monotonic()
         self._batch += arrived
+        if self._acknowledger is not None and any(arrival.retained for arrival in arrived):
+            self._acknowledger.heard(time.monotonic())
         if len(self._batch) >= _BATCH or time.monotonic() - self._batch_s >= _BATCH_S:
             self._flush(subscriber)
         self._publish(subscriber)

@@ -54,7 +54,11 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What to subscribe to. stored: whether retained messages are wanted, and none of our own."""
+    """What to subscribe to. stored: retained messages, and none of our own.
+
+    These are asked for first and with QoS 0, which brokers do not queue: they come ahead of what
+    has been waiting in the session.
+    """
 
     topic: str
     stored: bool = False
@@ -88,7 +92,8 @@ class Subscriber:
         self._client = self._new_client(client_id)
         try:
             self._open(session_s, window)
-            self._subscribe(filters)
+            self._subscribe([each for each in filters if each.stored])
+            self._subscribe([each for each in filters if not each.stored])
         except BaseException:
             self.abandon()
             raise
@@ -196,11 +201,13 @@ class Subscriber:
         self._wait_for(lambda: self._connected, "CONNECT; is this an MQTT 5 port?")
 
     def _subscribe(self, filters: Sequence[Filter]) -> None:
+        if not filters:
+            return
         wanted = [
             (
                 each.topic,
                 SubscribeOptions(
-                    qos=1,
+                    qos=0 if each.stored else 1,
                     noLocal=each.stored,
                     retainHandling=SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
                     if each.stored

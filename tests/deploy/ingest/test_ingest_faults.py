@@ -15,7 +15,7 @@ from deploy.ingest.database import DatabaseUnavailable, open_database
 from edge.errors import EarmarkError
 from edge.messaging.broker import BrokerOptions
 from edge.messaging.connection import Connection, open_connection
-from edge.messaging.events import encode
+from edge.messaging.events import SCHEMA, Ingested, encode
 from edge.messaging.local_broker import Mosquitto
 from edge.messaging.topics import Topics
 
@@ -360,7 +360,8 @@ def test_one_of_two_that_goes_for_good_does_not_keep_its_share(
         assert goes.terminate() == 0
     else:
         goes.kill()
-    seq = 21
+    # An even number: dealt in turn to two, every repetition takes each event the same way.
+    seq = 22
     device.send(*range(3, seq + 1))
 
     def repeated() -> bool:
@@ -387,6 +388,82 @@ def test_a_fresh_database_does_not_wait_for_what_the_device_has_deleted(
     device.send(4)
     patient(lambda: told(subscriber)[-1:] == [4])
     assert stored(second) == [4]
+
+
+@pytest.mark.parametrize("kept", [0, 3], ids=["fresh", "restored"])
+def test_the_word_that_is_retained_is_read_before_a_backlog_and_never_set_back(
+    mosquitto, device, subscribe, ingest, patient, tmp_path, kept
+):
+    """The database knows less than the broker: events 1 to `kept` of 5000, and none at all."""
+    path = str(tmp_path / "s.db")
+    arguments = ("--broker", mosquitto.url, "--acknowledge-every", "0.1")
+    process = ingest(*arguments, "--db", path)
+    listening(path, device, patient)
+    if kept:
+        device.send(*range(2, kept + 1))
+        patient(lambda: count(path) == kept)
+    assert process.terminate() == 0
+    if not kept:
+        path = str(tmp_path / "fresh.db")
+    word = Ingested(schema=SCHEMA, device="barn-7", stream=STREAM, seq=5000)
+    device.say(TOPICS.ingest, encode(word), retain=True)
+    device.send(*range(5001, 6501))
+    subscriber = subscribe(mosquitto.port)
+    # A database that is slow over the backlog: what it says meanwhile would take the word's place.
+    script = (
+        "import time; from deploy.ingest import store; whole = store.Store._write\n"
+        "def slow(self, records):\n    time.sleep(0.3); return whole(self, records)\n"
+        "store.Store._write = slow; from deploy.cli import entry; entry()"
+    )
+    ingest(*arguments, "--db", path, script=script)
+    patient(lambda: told(subscriber)[-1:] == [6500])
+    assert told(subscriber) == sorted(told(subscriber))
+    assert told(subscriber)[0] == 5000
+
+
+def test_words_that_the_broker_withholds_are_not_overwritten(
+    start_mosquitto, sighting, ingest, patient, tmp_path
+):
+    """With check_retain_source, mosquitto hides what somebody said who may say it no more."""
+    acl, path = tmp_path / "acl", str(tmp_path / "s.db")
+    rules = "topic readwrite earmark/v1/#\n"
+    acl.write_text(f"user old\n{rules}user new\n{rules}user barn-7\n{rules}")
+    broker = start_mosquitto(f"acl_file {acl}", "check_retain_source true")
+    old = open_connection(BrokerOptions(broker.url, username="old", password="x"), "old")
+    word = Ingested(schema=SCHEMA, device="barn-7", stream=STREAM, seq=5000)
+    ticket = old.publish(TOPICS.ingest, encode(word), retain=True)
+    assert [ack.ticket for ack in old.turn(5.0)] == [ticket]
+    old.close()
+    acl.write_text(f"user new\n{rules}user barn-7\n{rules}")
+    assert broker._process is not None
+    broker._process.send_signal(signal.SIGHUP)
+    password = tmp_path / "password"
+    password.write_text("x")
+    arguments = ("--broker", broker.url, "--username", "new", "--password-file", str(password))
+    process = ingest(*arguments, "--db", path, "--acknowledge-every", "0.1")
+    device = open_connection(BrokerOptions(broker.url, username="barn-7", password="x"), "barn-7")
+
+    def sent() -> int:
+        device.publish(TOPICS.sighting, encode(sighting(5001)), retain=False)
+        device.turn(0.2)
+        return count(path)
+
+    patient(sent)
+    assert process.terminate() == 0
+    # Whoever may speak again is heard again.
+    acl.write_text(f"user old\n{rules}user barn-7\n{rules}")
+    broker._process.send_signal(signal.SIGHUP)
+    heard: list[bytes] = []
+    device.close()
+    device = open_connection(
+        BrokerOptions(broker.url, username="barn-7", password="x"),
+        "barn-7",
+        on_message=lambda message: heard.append(message.payload),
+    )
+    device.subscribe(TOPICS.ingest)
+    patient(lambda: device.turn(0.1) or heard)
+    device.close()
+    assert json.loads(heard[0])["seq"] == 5000
 
 
 def test_a_copy_tells_the_devices_nothing(mosquitto, device, subscribe, ingest, patient, tmp_path):
