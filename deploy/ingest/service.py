@@ -31,6 +31,12 @@ SHARED_SESSION_S = 60
 _LEAVE_S = 10.0
 # So many connections that were cut off soon after each other are no accident.
 _CUT_OFF = 4
+_EVENTS = tuple(f"{ROOT}/+/up/{leaf}" for leaf in ("sighting", "alarm"))
+_WORDS = f"{ROOT}/+/down/ingest"
+
+
+def _shared(group: str) -> tuple[str, ...]:
+    return tuple(f"$share/{group}/{topic}" for topic in _EVENTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +55,7 @@ class IngestOptions:
     @property
     def events(self) -> list[str]:
         """The filters of what is stored."""
-        prefix = "" if self.share is None else f"$share/{self.share}/"
-        return [f"{prefix}{ROOT}/+/up/{leaf}" for leaf in ("sighting", "alarm")]
+        return list(_EVENTS if self.share is None else _shared(self.share))
 
     @property
     def session_s(self) -> int:
@@ -62,8 +67,17 @@ class IngestOptions:
         """What to subscribe to."""
         filters = [Filter(topic) for topic in self.events]
         if self.acknowledge_every_s is not None:
-            filters.append(Filter(f"{ROOT}/+/down/ingest", stored=True))
+            filters.append(Filter(_WORDS, stored=True))
         return filters
+
+    @property
+    def unwanted(self) -> list[str]:
+        """What a session of this name may have subscribed to when it had other options.
+
+        Not what it shared in another group, whose name is not known: that is left at a clean stop.
+        """
+        wanted = {each.topic for each in self.filters}
+        return [topic for topic in (*_EVENTS, _WORDS) if topic not in wanted]
 
 
 class Ingest:
@@ -121,6 +135,7 @@ class Ingest:
                     self._broker,
                     self._options.name,
                     self._options.filters,
+                    unwanted=self._options.unwanted,
                     session_s=self._options.session_s,
                     window=self._options.window,
                 )

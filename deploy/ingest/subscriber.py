@@ -68,7 +68,8 @@ class Subscriber:
     """An open connection with its subscriptions. Not thread-safe.
 
     client_id: the session's name; the broker keeps it for `session_s` after the connection has
-    ended. Errors: BrokerRefused, BrokerUnreachable, from every method.
+    ended. unwanted: filters that the session may still have from another time.
+    Errors: BrokerRefused, BrokerUnreachable, from every method.
     """
 
     def __init__(
@@ -77,12 +78,14 @@ class Subscriber:
         client_id: str,
         filters: Sequence[Filter],
         *,
+        unwanted: Sequence[str] = (),
         session_s: int = SESSION_S,
         window: int = WINDOW,
     ) -> None:
         self._broker = broker
         self._refused: BrokerError | None = None
         self._connected = False
+        self._resumed = False
         self._in_flight: dict[int, str] = {}
         self._most_in_flight = 1
         self._granted: dict[int, list[ReasonCode]] = {}
@@ -92,6 +95,8 @@ class Subscriber:
         self._client = self._new_client(client_id)
         try:
             self._open(session_s, window)
+            if self._resumed and unwanted:
+                self.unsubscribe(unwanted)
             self._subscribe([each for each in filters if each.stored])
             self._subscribe([each for each in filters if not each.stored])
         except BaseException:
@@ -297,6 +302,7 @@ class Subscriber:
             return
         limit = getattr(properties, "ReceiveMaximum", _IN_FLIGHT)
         self._most_in_flight = min(limit, _IN_FLIGHT)
+        self._resumed = flags.session_present
         self._connected = True
 
     def _disconnected(

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from deploy.ingest.database import DatabaseUnavailable, open_database
+from deploy.ingest.service import IngestOptions
+from deploy.ingest.subscriber import Subscriber
 from edge.errors import EarmarkError
 from edge.messaging.broker import BrokerOptions
 from edge.messaging.connection import Connection, open_connection
@@ -464,6 +466,43 @@ def test_words_that_the_broker_withholds_are_not_overwritten(
     patient(lambda: device.turn(0.1) or heard)
     device.close()
     assert json.loads(heard[0])["seq"] == 5000
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (IngestOptions(), IngestOptions(share="a"), (4, 1)),
+        (IngestOptions(), IngestOptions(acknowledge_every_s=None), (8, 0)),
+        (IngestOptions(acknowledge_every_s=None), IngestOptions(), (8, 1)),
+    ],
+    ids=["shared", "copy", "counts"],
+)
+def test_a_session_with_other_options_forgets_what_it_wanted(
+    mosquitto, device, before, after, expected
+):
+    """As with the kit, where the certificate is the session's name. expected: events, words."""
+    broker = BrokerOptions(mosquitto.url)
+    Subscriber(broker, "db-1", before.filters, session_s=before.session_s).close()
+    other = Subscriber(broker, "db-2", after.filters)
+    one = Subscriber(
+        *(broker, "db-1", after.filters), unwanted=after.unwanted, session_s=after.session_s
+    )
+    device.send(*range(1, 9))
+    device.say(TOPICS.ingest, b"{}")
+    arrived = []
+    # The broker answers in order: what comes before this has all come.
+    device.say(TOPICS.alarm, b"last")
+    device.say(TOPICS.alarm, b"last")
+    while not any(arrival.payload == b"last" for arrival in arrived):
+        more = one.turn(5.0)
+        assert more
+        one.acknowledge(more)
+        arrived += more
+    arrived += one.turn(0.3)
+    leaves = [arrival.topic.rpartition("/")[2] for arrival in arrived]
+    assert (leaves.count("sighting"), leaves.count("ingest")) == expected
+    one.close()
+    other.close()
 
 
 def test_a_copy_tells_the_devices_nothing(mosquitto, device, subscribe, ingest, patient, tmp_path):
