@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from deploy.ingest.acknowledge import Acknowledger
 from deploy.ingest.database import DatabaseUnavailable
 from deploy.ingest.records import Elsewhere, Record, read_record
+from deploy.ingest.rejections import Rejections
 from deploy.ingest.store import Key, Store
 from deploy.ingest.subscriber import SESSION_S, WINDOW, Arrival, Filter, Subscriber
 from edge.errors import BrokerError
@@ -114,6 +115,8 @@ class Ingest:
         self._database_at_s = 0.0
         self._stuck_at_s = time.monotonic() + _STUCK_S
         self._behind: dict[Key, int] = {}
+        self._stuck: set[Key] = set()
+        self._rejections = Rejections(tell, time.monotonic())
 
     def stop(self) -> None:
         """End soon; safe in a signal handler."""
@@ -196,6 +199,7 @@ class Ingest:
         if now_s >= self._stuck_at_s and self._database_ready(now_s):
             self._stuck_at_s = now_s + _STUCK_S
             self._look_for_holes()
+        self._rejections.look(now_s)
         return bool(arrived)
 
     def _wait_s(self) -> float:
@@ -225,6 +229,7 @@ class Ingest:
         self._batch.clear()
         for name in ("stored", "duplicates", "alarms", "rejected"):
             self.counts[name] += getattr(written, name)
+        self._rejections.note(written.refused)
         if self._acknowledger is not None:
             again = written.duplicates > 0
             self._acknowledger.note(written.devices, time.monotonic(), again=again)
@@ -313,15 +318,14 @@ class Ingest:
         except DatabaseUnavailable as error:
             self._database_lost(error)
             return
-        for (device, stream), watermark in behind.items():
-            if self._behind.get((device, stream)) == watermark:
-                self._complain(
-                    f"{device} {stream}",
-                    f"{device}: event {watermark + 1} of stream {stream[:8]} has been missing for "
-                    f"{_STUCK_S / 60:.0f} minutes; it comes when the device sends again, see "
-                    "docs/ingest.md, Holes",
-                )
-        self._behind = behind
+        stuck = {key for key, watermark in behind.items() if self._behind.get(key) == watermark}
+        for device, stream in sorted(stuck - self._stuck):
+            self._tell(
+                f"{device}: event {behind[device, stream] + 1} of stream {stream[:8]} has been "
+                f"missing for {_STUCK_S / 60:.0f} minutes; it comes when the device sends again, "
+                "see docs/ingest.md, Holes"
+            )
+        self._behind, self._stuck = behind, stuck
 
     def summary(self) -> str:
         """Return what was done so far, one line."""

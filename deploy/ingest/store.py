@@ -18,6 +18,7 @@ from deploy.ingest.records import Elsewhere, Record, Refused, Seen, Warned, refu
 from deploy.ingest.schema import migrate
 from deploy.ingest.watermark import Span, advance
 from edge.messaging.events import SCHEMA, Ingested
+from edge.messaging.topics import ROOT
 
 REJECTED_ROWS = 1000
 # Rows of a query that is read until the first hole: small when there is one at once.
@@ -41,13 +42,18 @@ Gap = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What one batch came to. devices: of whom something was stored, or came again."""
+    """What one batch came to. devices: of whom something was stored, came again, or was refused."""
 
     stored: int
     duplicates: int
     alarms: int
-    rejected: int
+    refused: Sequence[Refused]
     devices: frozenset[str]
+
+    @property
+    def rejected(self) -> int:
+        """How many were refused."""
+        return len(self.refused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +213,8 @@ class Store:
         keys |= {
             (record.alarm.device, record.alarm.gap.stream) for record in warned if record.alarm.gap
         }
+        missing = [record.event for record in refused if record.event is not None]
+        keys |= {(device, stream) for device, stream, _ in missing}
         ids = self._known(database, keys, now)
         streams = self._lock(database, ids.values())
         added = self._add_sightings(database, seen, ids, streams, now)
@@ -223,13 +231,17 @@ class Store:
                 row = _all_lost(stream.watermark + 1, told.seq)
                 self._note_gap(database, stream.id, row, "acknowledged before", now)
         self._advance(database, streams.values(), with_gaps=bool(elsewhere or warned))
+        for device, name, seq in missing:
+            # Seen as a hole, though nothing may ever follow it.
+            stream = streams[ids[device, name]]
+            stream.highest = max(stream.highest, seq)
         self._update(database, streams.values(), now)
         self._add_rejected(database, refused, now)
         return ids, Written(
             stored=added,
             duplicates=len(seen) - added,
             alarms=len(warned),
-            rejected=len(refused),
+            refused=refused,
             devices=frozenset(device for device, _ in keys),
         )
 
@@ -367,8 +379,12 @@ class Store:
             ],
         )
         database.execute_many(
-            "UPDATE stream SET watermark = ? WHERE id = ?",
-            [(stream.watermark, stream.id) for stream in streams if not stream.added],
+            "UPDATE stream SET watermark = ?, highest = ? WHERE id = ?",
+            [
+                (stream.watermark, stream.highest, stream.id)
+                for stream in streams
+                if not stream.added
+            ],
         )
 
     @staticmethod
@@ -400,7 +416,7 @@ class Store:
             except _RollBack:
                 kept.append(record)
             except RowRefused as error:
-                kept.append(refuse(f"earmark/v1/{_device(record)}", b"", str(error)))
+                kept.append(refuse(f"{ROOT}/{_device(record)}", b"", str(error), _numbered(record)))
         return kept
 
     def _read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -424,6 +440,10 @@ def _device(record: Record) -> str:
         case Elsewhere(device=device):
             return device
     return ""
+
+
+def _numbered(record: Record) -> tuple[str, str, int] | None:
+    return (*_key(record), record.event.seq) if isinstance(record, Seen) else None
 
 
 def _row(number: int, record: Seen, now: datetime) -> tuple[Any, ...]:

@@ -152,6 +152,7 @@ def test_sightings_and_alarms_are_stored_and_the_device_is_told(
     assert process.terminate() == 0
     assert "4 stored" in process.words
     assert "1 rejected" in process.words
+    assert "barn-7: a message was rejected (Sighting: " in process.words
     assert stored(database_url) == [1, 2, 3, 7]
     database = open_database(database_url)
     assert database.execute("SELECT kind FROM alarm") == [("outbox-gap",)]

@@ -142,6 +142,26 @@ def test_holes_are_listed_and_can_be_given_up(store, database, record, gap_recor
     assert database.execute("SELECT count(*) FROM gap WHERE why = 'given up'") == [(5,)]
 
 
+def test_a_sighting_that_was_refused_is_a_hole_until_it_is_stored_after_all(store, record):
+    store.write([record(1), refuse("t", b"", "newer", ("barn-7", STREAM, 2))])
+    assert store.behind() == {("barn-7", STREAM): 1}
+    assert [(hole.first, hole.last) for hole in store.holes()] == [(2, 2)]
+    store.write([record(3)])
+    assert watermark(store) == 1
+    store.write([record(2)])
+    assert watermark(store) == 3
+    assert store.behind() == {}
+
+
+def test_of_a_stream_that_is_only_refused_the_hole_is_seen(store):
+    for seq in (6, 5):
+        written = store.write([refuse("t", b"", "newer", ("barn-7", STREAM, seq))])
+    assert written.devices == {"barn-7"}
+    assert [(hole.first, hole.last) for hole in store.holes()] == [(1, 6)]
+    store.give_up("barn-7")
+    assert watermark(store) == 6
+
+
 def test_rejected_messages_are_counted_and_only_the_last_are_kept(store, database, monkeypatch):
     monkeypatch.setattr(module, "REJECTED_ROWS", 5)
     for number in range(4):
