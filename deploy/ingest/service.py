@@ -231,7 +231,8 @@ class Ingest:
             self.counts[name] += getattr(written, name)
         self._rejections.note(written.refused)
         if self._acknowledger is not None:
-            again = written.duplicates > 0
+            # Who sends what is settled has not heard so, or has forgotten.
+            again = written.duplicates + written.conflicts > 0
             self._acknowledger.note(written.devices, time.monotonic(), again=again)
 
     @staticmethod

@@ -17,8 +17,8 @@ from deploy.ingest.database import Database, DatabaseUnavailable, RowRefused
 from deploy.ingest.records import Elsewhere, Record, Refused, Seen, Warned, refuse
 from deploy.ingest.schema import migrate
 from deploy.ingest.watermark import Span, advance
-from edge.messaging.events import SCHEMA, Ingested
-from edge.messaging.topics import ROOT
+from edge.messaging.events import SCHEMA, Ingested, encode
+from edge.messaging.topics import ROOT, Topics
 
 REJECTED_ROWS = 1000
 # Rows of a query that is read until the first hole: small when there is one at once.
@@ -42,12 +42,17 @@ Gap = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What one batch came to. devices: of whom something was stored, came again, or was refused."""
+    """What one batch came to.
+
+    conflicts: how many of `refused` have the number of another event. devices: of whom something
+    was stored, came again, or was refused.
+    """
 
     stored: int
     duplicates: int
     alarms: int
     refused: Sequence[Refused]
+    conflicts: int
     devices: frozenset[str]
 
     @property
@@ -217,7 +222,7 @@ class Store:
         keys |= {(device, stream) for device, stream, _ in missing}
         ids = self._known(database, keys, now)
         streams = self._lock(database, ids.values())
-        added = self._add_sightings(database, seen, ids, streams, now)
+        added, conflicts = self._add_sightings(database, seen, ids, streams, now)
         self._add_alarms(database, warned, now)
         for record in warned:
             gap = record.alarm.gap
@@ -236,12 +241,14 @@ class Store:
             stream = streams[ids[device, name]]
             stream.highest = max(stream.highest, seq)
         self._update(database, streams.values(), now)
+        refused += conflicts
         self._add_rejected(database, refused, now)
         return ids, Written(
             stored=added,
-            duplicates=len(seen) - added,
+            duplicates=len(seen) - added - len(conflicts),
             alarms=len(warned),
             refused=refused,
+            conflicts=len(conflicts),
             devices=frozenset(device for device, _ in keys),
         )
 
@@ -284,29 +291,40 @@ class Store:
         ids: dict[Key, int],
         streams: dict[int, _Stream],
         now: datetime,
-    ) -> int:
-        wanted: dict[tuple[int, int], Seen] = {}
-        for record in seen:
-            wanted.setdefault((ids[_key(record)], record.event.seq), record)
+    ) -> tuple[int, list[Refused]]:
+        """Store what is new; return how many, and the events whose number another one has."""
+        known: dict[tuple[int, int], str] = {}
+        numbered = [((ids[_key(record)], record.event.seq), record) for record in seen]
         for stream in streams.values():
-            again = [seq for number, seq in wanted if number == stream.id and seq <= stream.highest]
-            for seq in self._stored_of(database, stream.id, again):
-                del wanted[stream.id, seq]
-        rows = [_row(number, record, now) for (number, _), record in wanted.items()]
+            again = {seq for (number, seq), _ in numbered if number == stream.id}
+            for seq, name in self._stored_of(
+                database, stream.id, sorted(seq for seq in again if seq <= stream.highest)
+            ):
+                known[stream.id, seq] = name
+        rows: list[tuple[Any, ...]] = []
+        conflicts: list[Refused] = []
+        for key, record in numbered:
+            number, seq = key
+            stored = known.get(key)
+            if stored is None:
+                known[key] = record.event.id
+                rows.append(_row(number, record, now))
+                streams[number].added.append(seq)
+            elif stored != record.event.id:
+                conflicts.append(_conflict(record))
         database.execute_many(_INSERT, rows)
-        for number, seq in wanted:
-            streams[number].added.append(seq)
-        return len(rows)
+        return len(rows), conflicts
 
     @staticmethod
-    def _stored_of(database: Database, number: int, seqs: Sequence[int]) -> list[int]:
+    def _stored_of(database: Database, number: int, seqs: Sequence[int]) -> list[tuple[int, str]]:
+        """Return seq and id of those that are stored."""
         if not seqs:
             return []
         rows = database.execute(
-            f"SELECT seq FROM sighting WHERE stream_id = ? AND seq IN ({_marks(seqs)})",
+            f"SELECT seq, id FROM sighting WHERE stream_id = ? AND seq IN ({_marks(seqs)})",
             (number, *seqs),
         )
-        return [seq for (seq,) in rows]
+        return [(seq, name) for seq, name in rows]
 
     @staticmethod
     def _add_alarms(database: Database, warned: Sequence[Warned], now: datetime) -> None:
@@ -440,6 +458,16 @@ def _device(record: Record) -> str:
         case Elsewhere(device=device):
             return device
     return ""
+
+
+def _conflict(record: Seen) -> Refused:
+    event = record.event
+    return refuse(
+        Topics(event.device).sighting,
+        encode(event),
+        f"another event of this number is stored in stream {event.stream[:8]}; was the device's "
+        "disk copied, or restored from a backup? Remove its outbox",
+    )
 
 
 def _numbered(record: Record) -> tuple[str, str, int] | None:

@@ -506,6 +506,26 @@ def test_a_session_with_other_options_forgets_what_it_wanted(
     other.close()
 
 
+def test_numbers_that_are_given_out_twice_are_told_and_the_second_events_kept_aside(
+    mosquitto, device, subscribe, ingest, patient, tmp_path
+):
+    path = str(tmp_path / "s.db")
+    process = ingest("--broker", mosquitto.url, "--db", path, "--acknowledge-every", "0.1")
+    listening(path, device, patient)
+    subscriber = subscribe(mosquitto.port)
+    device.send(2, 3)
+    patient(lambda: told(subscriber)[-1:] == [3])
+    before = len(told(subscriber))
+    device.send(2, id="01JD" + "Z" * 22)
+    patient(lambda: "barn-7: a message was rejected (another event of this" in process.words)
+    # The device is told again how far it is, or it would send for ever.
+    patient(lambda: len(told(subscriber)) > before)
+    assert stored(path) == [1, 2, 3]
+    assert process.terminate() == 0
+    assert "3 stored" in process.words
+    assert "1 rejected" in process.words
+
+
 def test_a_copy_tells_the_devices_nothing(mosquitto, device, subscribe, ingest, patient, tmp_path):
     path = str(tmp_path / "copy.db")
     subscriber = subscribe(mosquitto.port)
