@@ -296,10 +296,12 @@ class Store:
         known: dict[tuple[int, int], str] = {}
         numbered = [((ids[_key(record)], record.event.seq), record) for record in seen]
         for stream in streams.values():
-            again = {seq for (number, seq), _ in numbered if number == stream.id}
-            for seq, name in self._stored_of(
-                database, stream.id, sorted(seq for seq in again if seq <= stream.highest)
-            ):
+            again = {
+                seq
+                for (number, seq), _ in numbered
+                if number == stream.id and seq <= stream.highest
+            }
+            for seq, name in self._stored_of(database, stream.id, sorted(again)):
                 known[stream.id, seq] = name
         rows: list[tuple[Any, ...]] = []
         conflicts: list[Refused] = []
@@ -466,7 +468,7 @@ def _conflict(record: Seen) -> Refused:
         Topics(event.device).sighting,
         encode(event),
         f"another event of this number is stored in stream {event.stream[:8]}; was the device's "
-        "disk copied, or restored from a backup? Remove its outbox",
+        "disk copied, or restored from an image?",
     )
 
 

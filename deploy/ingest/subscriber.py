@@ -7,7 +7,6 @@ than `window` messages ahead, which bounds our memory while the database is away
 from __future__ import annotations
 
 import selectors
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -85,6 +84,8 @@ class Subscriber:
         self._broker = broker
         self._refused: BrokerError | None = None
         self._connected = False
+        # Whether the last reading ended on a packet: there may be more.
+        self._heard = False
         self._resumed = False
         self._in_flight: dict[int, str] = {}
         self._most_in_flight = 1
@@ -246,7 +247,9 @@ class Subscriber:
         sock = self._client.socket()
         if sock is None:
             raise self._lost()
-        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+        # Both TLS and paho's websocket may hold what no selector sees.
+        pending = getattr(sock, "pending", None)
+        if self._heard or (pending is not None and pending()):
             timeout_s = 0.0
         with selectors.DefaultSelector() as selector:
             wanted = selectors.EVENT_READ
@@ -265,11 +268,14 @@ class Subscriber:
             raise self._lost()
 
     def _read(self) -> None:
-        """Read what is there; paho reads one packet a call and does not say whether it did."""
+        """Read what is there; paho reads one packet a call, and its callbacks say that it did.
+
+        A websocket frame may hold several packets, of any kind.
+        """
         for _ in range(_READS):
-            before = len(self._arrived)
+            self._heard = False
             self._client.loop_read()
-            if len(self._arrived) == before:
+            if not self._heard:
                 return
 
     def _lost(self) -> BrokerError:
@@ -292,6 +298,7 @@ class Subscriber:
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
+        self._heard = True
         if reason.is_failure:
             if reason.value == _UNSUPPORTED_PROTOCOL:
                 self._refused = BrokerRefused(
@@ -324,6 +331,7 @@ class Subscriber:
         reason: ReasonCode,
         properties: Properties,
     ) -> None:
+        self._heard = True
         topic = self._in_flight.pop(mid, "")
         if reason.is_failure:
             self._failures.append((topic, str(reason)))
@@ -336,6 +344,7 @@ class Subscriber:
         reasons: list[ReasonCode],
         properties: Properties,
     ) -> None:
+        self._heard = True
         self._granted[mid] = reasons
 
     def _unsuback(
@@ -346,9 +355,11 @@ class Subscriber:
         reasons: list[ReasonCode],
         properties: Properties | None,
     ) -> None:
+        self._heard = True
         self._cancelled.add(mid)
 
     def _message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
+        self._heard = True
         try:
             topic = message.topic
         except UnicodeDecodeError:
