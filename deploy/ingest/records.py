@@ -6,11 +6,16 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
+
 from edge.messaging.events import (
     Alarm,
+    Id,
     Ingested,
     PayloadError,
+    Positive,
     Sighting,
+    StreamId,
     decode,
 )
 from edge.messaging.topics import ROOT, parse_topic
@@ -52,11 +57,15 @@ class Elsewhere:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A message that is none of ours, shortened to what a person needs to see."""
+    """A message that is none of ours, shortened to what a person needs to see.
+
+    event: device, stream and seq of a sighting that cannot be stored and will be missing.
+    """
 
     topic: str
     why: str
     payload: bytes
+    event: tuple[str, str, int] | None = None
 
 
 Record = Seen | Warned | Elsewhere | Refused
@@ -67,12 +76,16 @@ def read_record(topic: str, payload: bytes) -> Record:
     try:
         return _read(topic, payload)
     except (PayloadError, _Unfit) as error:
-        return refuse(topic, payload, str(error))
+        return refuse(topic, payload, str(error), _event(topic, payload))
 
 
-def refuse(topic: str, payload: bytes, why: str) -> Refused:
+def refuse(
+    topic: str, payload: bytes, why: str, event: tuple[str, str, int] | None = None
+) -> Refused:
     """Return what is kept of a message that cannot be stored."""
-    return Refused(_plain(topic)[:_TOPIC_CHARS], _plain(why)[:_WHY_CHARS], payload[:_PAYLOAD_BYTES])
+    return Refused(
+        _plain(topic)[:_TOPIC_CHARS], _plain(why)[:_WHY_CHARS], payload[:_PAYLOAD_BYTES], event
+    )
 
 
 class _Unfit(Exception):  # noqa: N818 - not an error that anybody but this module sees
@@ -104,6 +117,28 @@ def _read(topic: str, payload: bytes) -> Record:
     if _speaker(record) != device:
         raise _Unfit(f"in the name of {_speaker(record)}, on the topic of {device}")
     return record
+
+
+class _Numbered(msgspec.Struct, frozen=True):
+    """What must be right of a sighting to know which one it is."""
+
+    device: Id
+    stream: StreamId
+    seq: Positive
+
+
+def _event(topic: str, payload: bytes) -> tuple[str, str, int] | None:
+    """Return which sighting a refused message is, None when it cannot be told."""
+    address = parse_topic(topic)
+    if address is None or address.kind != "sighting":
+        return None
+    try:
+        found = msgspec.json.decode(payload, type=_Numbered)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if found.device != address.device or found.seq > _MAX_WHOLE:
+        return None
+    return found.device, found.stream, found.seq
 
 
 def _speaker(record: Record) -> str:

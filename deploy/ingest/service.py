@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from deploy.ingest.acknowledge import Acknowledger
 from deploy.ingest.database import DatabaseUnavailable
 from deploy.ingest.records import Elsewhere, Record, read_record
+from deploy.ingest.rejections import Rejections
 from deploy.ingest.store import Key, Store
-from deploy.ingest.subscriber import WINDOW, Arrival, Filter, Subscriber
+from deploy.ingest.subscriber import SESSION_S, WINDOW, Arrival, Filter, Subscriber
 from edge.errors import BrokerError
 from edge.messaging.broker import BrokerOptions, BrokerRefused
 from edge.messaging.events import Ingested, encode
@@ -24,8 +25,19 @@ _BATCH = 500
 _TURN_S = 0.5
 _STUCK_S = 600.0
 _STABLE_S = 10.0
+# A broker deals the events out to all members of a group, and those of a member that is away lie in
+# its session until that ends; then the devices' repetitions go to those who are there.
+SHARED_SESSION_S = 60
+# Reading what the broker has queued for a member that leaves its group.
+_LEAVE_S = 10.0
 # So many connections that were cut off soon after each other are no accident.
 _CUT_OFF = 4
+_EVENTS = tuple(f"{ROOT}/+/up/{leaf}" for leaf in ("sighting", "alarm"))
+_WORDS = f"{ROOT}/+/down/ingest"
+
+
+def _shared(group: str) -> tuple[str, ...]:
+    return tuple(f"$share/{group}/{topic}" for topic in _EVENTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +54,31 @@ class IngestOptions:
     window: int = WINDOW
 
     @property
+    def events(self) -> list[str]:
+        """The filters of what is stored."""
+        return list(_EVENTS if self.share is None else _shared(self.share))
+
+    @property
+    def session_s(self) -> int:
+        """How long the broker keeps what it has for us while we are away."""
+        return SESSION_S if self.share is None else SHARED_SESSION_S
+
+    @property
     def filters(self) -> list[Filter]:
         """What to subscribe to."""
-        prefix = "" if self.share is None else f"$share/{self.share}/"
-        filters = [Filter(f"{prefix}{ROOT}/+/up/{leaf}") for leaf in ("sighting", "alarm")]
+        filters = [Filter(topic) for topic in self.events]
         if self.acknowledge_every_s is not None:
-            filters.append(Filter(f"{ROOT}/+/down/ingest", stored=True))
+            filters.append(Filter(_WORDS, stored=True))
         return filters
+
+    @property
+    def unwanted(self) -> list[str]:
+        """What a session of this name may have subscribed to when it had other options.
+
+        Not what it shared in another group, whose name is not known: that is left at a clean stop.
+        """
+        wanted = {each.topic for each in self.filters}
+        return [topic for topic in (*_EVENTS, _WORDS) if topic not in wanted]
 
 
 class Ingest:
@@ -85,6 +115,8 @@ class Ingest:
         self._database_at_s = 0.0
         self._stuck_at_s = time.monotonic() + _STUCK_S
         self._behind: dict[Key, int] = {}
+        self._stuck: set[Key] = set()
+        self._rejections = Rejections(tell, time.monotonic())
 
     def stop(self) -> None:
         """End soon; safe in a signal handler."""
@@ -106,6 +138,8 @@ class Ingest:
                     self._broker,
                     self._options.name,
                     self._options.filters,
+                    unwanted=self._options.unwanted,
+                    session_s=self._options.session_s,
                     window=self._options.window,
                 )
                 accepted = True
@@ -129,10 +163,12 @@ class Ingest:
         # What was not acknowledged on the last connection comes again on this one.
         self._batch.clear()
         if self._acknowledger is not None:
-            self._acknowledger.connected()
+            self._acknowledger.connected(time.monotonic())
         try:
             while not self._stopping:
                 self._step(subscriber)
+            if self._options.share is not None:
+                self._leave(subscriber)
             self._flush(subscriber)
             self._publish(subscriber, at_once=True)
         except BaseException:
@@ -140,11 +176,22 @@ class Ingest:
             raise
         subscriber.close()
 
-    def _step(self, subscriber: Subscriber) -> None:
+    def _leave(self, subscriber: Subscriber) -> None:
+        """Leave the group, so that the others get everything, and store what is ours already."""
+        subscriber.unsubscribe(self._options.events)
+        until_s = time.monotonic() + _LEAVE_S
+        while time.monotonic() < until_s and self._database_ready(time.monotonic()):
+            if not self._step(subscriber) and not self._batch:
+                return
+
+    def _step(self, subscriber: Subscriber) -> bool:
+        """Do what there is to do; return whether something came."""
         arrived = subscriber.turn(self._wait_s())
         if arrived and not self._batch:
             self._batch_s = time.monotonic()
         self._batch += arrived
+        if self._acknowledger is not None and any(arrival.retained for arrival in arrived):
+            self._acknowledger.heard(time.monotonic())
         if len(self._batch) >= _BATCH or time.monotonic() - self._batch_s >= _BATCH_S:
             self._flush(subscriber)
         self._publish(subscriber)
@@ -152,6 +199,8 @@ class Ingest:
         if now_s >= self._stuck_at_s and self._database_ready(now_s):
             self._stuck_at_s = now_s + _STUCK_S
             self._look_for_holes()
+        self._rejections.look(now_s)
+        return bool(arrived)
 
     def _wait_s(self) -> float:
         now_s = time.monotonic()
@@ -180,8 +229,10 @@ class Ingest:
         self._batch.clear()
         for name in ("stored", "duplicates", "alarms", "rejected"):
             self.counts[name] += getattr(written, name)
+        self._rejections.note(written.refused)
         if self._acknowledger is not None:
-            again = written.duplicates > 0
+            # Who sends what is settled has not heard so, or has forgotten.
+            again = written.duplicates + written.conflicts > 0
             self._acknowledger.note(written.devices, time.monotonic(), again=again)
 
     @staticmethod
@@ -268,15 +319,14 @@ class Ingest:
         except DatabaseUnavailable as error:
             self._database_lost(error)
             return
-        for (device, stream), watermark in behind.items():
-            if self._behind.get((device, stream)) == watermark:
-                self._complain(
-                    f"{device} {stream}",
-                    f"{device}: event {watermark + 1} of stream {stream[:8]} has been missing for "
-                    f"{_STUCK_S / 60:.0f} minutes; it comes when the device sends again, see "
-                    "docs/ingest.md, Holes",
-                )
-        self._behind = behind
+        stuck = {key for key, watermark in behind.items() if self._behind.get(key) == watermark}
+        for device, stream in sorted(stuck - self._stuck):
+            self._tell(
+                f"{device}: event {behind[device, stream] + 1} of stream {stream[:8]} has been "
+                f"missing for {_STUCK_S / 60:.0f} minutes; it comes when the device sends again, "
+                "see docs/ingest.md, Holes"
+            )
+        self._behind, self._stuck = behind, stuck
 
     def summary(self) -> str:
         """Return what was done so far, one line."""

@@ -17,7 +17,8 @@ from deploy.ingest.database import Database, DatabaseUnavailable, RowRefused
 from deploy.ingest.records import Elsewhere, Record, Refused, Seen, Warned, refuse
 from deploy.ingest.schema import migrate
 from deploy.ingest.watermark import Span, advance
-from edge.messaging.events import SCHEMA, Ingested
+from edge.messaging.events import SCHEMA, Ingested, encode
+from edge.messaging.topics import ROOT, Topics
 
 REJECTED_ROWS = 1000
 # Rows of a query that is read until the first hole: small when there is one at once.
@@ -41,13 +42,23 @@ Gap = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What one batch came to. devices: of whom something was stored, or came again."""
+    """What one batch came to.
+
+    conflicts: how many of `refused` have the number of another event. devices: of whom something
+    was stored, came again, or was refused.
+    """
 
     stored: int
     duplicates: int
     alarms: int
-    rejected: int
+    refused: Sequence[Refused]
+    conflicts: int
     devices: frozenset[str]
+
+    @property
+    def rejected(self) -> int:
+        """How many were refused."""
+        return len(self.refused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +218,11 @@ class Store:
         keys |= {
             (record.alarm.device, record.alarm.gap.stream) for record in warned if record.alarm.gap
         }
+        missing = [record.event for record in refused if record.event is not None]
+        keys |= {(device, stream) for device, stream, _ in missing}
         ids = self._known(database, keys, now)
         streams = self._lock(database, ids.values())
-        added = self._add_sightings(database, seen, ids, streams, now)
+        added, conflicts = self._add_sightings(database, seen, ids, streams, now)
         self._add_alarms(database, warned, now)
         for record in warned:
             gap = record.alarm.gap
@@ -223,13 +236,19 @@ class Store:
                 row = _all_lost(stream.watermark + 1, told.seq)
                 self._note_gap(database, stream.id, row, "acknowledged before", now)
         self._advance(database, streams.values(), with_gaps=bool(elsewhere or warned))
+        for device, name, seq in missing:
+            # Seen as a hole, though nothing may ever follow it.
+            stream = streams[ids[device, name]]
+            stream.highest = max(stream.highest, seq)
         self._update(database, streams.values(), now)
+        refused += conflicts
         self._add_rejected(database, refused, now)
         return ids, Written(
             stored=added,
-            duplicates=len(seen) - added,
+            duplicates=len(seen) - added - len(conflicts),
             alarms=len(warned),
-            rejected=len(refused),
+            refused=refused,
+            conflicts=len(conflicts),
             devices=frozenset(device for device, _ in keys),
         )
 
@@ -272,29 +291,42 @@ class Store:
         ids: dict[Key, int],
         streams: dict[int, _Stream],
         now: datetime,
-    ) -> int:
-        wanted: dict[tuple[int, int], Seen] = {}
-        for record in seen:
-            wanted.setdefault((ids[_key(record)], record.event.seq), record)
+    ) -> tuple[int, list[Refused]]:
+        """Store what is new; return how many, and the events whose number another one has."""
+        known: dict[tuple[int, int], str] = {}
+        numbered = [((ids[_key(record)], record.event.seq), record) for record in seen]
         for stream in streams.values():
-            again = [seq for number, seq in wanted if number == stream.id and seq <= stream.highest]
-            for seq in self._stored_of(database, stream.id, again):
-                del wanted[stream.id, seq]
-        rows = [_row(number, record, now) for (number, _), record in wanted.items()]
+            again = {
+                seq
+                for (number, seq), _ in numbered
+                if number == stream.id and seq <= stream.highest
+            }
+            for seq, name in self._stored_of(database, stream.id, sorted(again)):
+                known[stream.id, seq] = name
+        rows: list[tuple[Any, ...]] = []
+        conflicts: list[Refused] = []
+        for key, record in numbered:
+            number, seq = key
+            stored = known.get(key)
+            if stored is None:
+                known[key] = record.event.id
+                rows.append(_row(number, record, now))
+                streams[number].added.append(seq)
+            elif stored != record.event.id:
+                conflicts.append(_conflict(record))
         database.execute_many(_INSERT, rows)
-        for number, seq in wanted:
-            streams[number].added.append(seq)
-        return len(rows)
+        return len(rows), conflicts
 
     @staticmethod
-    def _stored_of(database: Database, number: int, seqs: Sequence[int]) -> list[int]:
+    def _stored_of(database: Database, number: int, seqs: Sequence[int]) -> list[tuple[int, str]]:
+        """Return seq and id of those that are stored."""
         if not seqs:
             return []
         rows = database.execute(
-            f"SELECT seq FROM sighting WHERE stream_id = ? AND seq IN ({_marks(seqs)})",
+            f"SELECT seq, id FROM sighting WHERE stream_id = ? AND seq IN ({_marks(seqs)})",
             (number, *seqs),
         )
-        return [seq for (seq,) in rows]
+        return [(seq, name) for seq, name in rows]
 
     @staticmethod
     def _add_alarms(database: Database, warned: Sequence[Warned], now: datetime) -> None:
@@ -367,8 +399,12 @@ class Store:
             ],
         )
         database.execute_many(
-            "UPDATE stream SET watermark = ? WHERE id = ?",
-            [(stream.watermark, stream.id) for stream in streams if not stream.added],
+            "UPDATE stream SET watermark = ?, highest = ? WHERE id = ?",
+            [
+                (stream.watermark, stream.highest, stream.id)
+                for stream in streams
+                if not stream.added
+            ],
         )
 
     @staticmethod
@@ -400,7 +436,7 @@ class Store:
             except _RollBack:
                 kept.append(record)
             except RowRefused as error:
-                kept.append(refuse(f"earmark/v1/{_device(record)}", b"", str(error)))
+                kept.append(refuse(f"{ROOT}/{_device(record)}", b"", str(error), _numbered(record)))
         return kept
 
     def _read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -424,6 +460,20 @@ def _device(record: Record) -> str:
         case Elsewhere(device=device):
             return device
     return ""
+
+
+def _conflict(record: Seen) -> Refused:
+    event = record.event
+    return refuse(
+        Topics(event.device).sighting,
+        encode(event),
+        f"another event of this number is stored in stream {event.stream[:8]}; was the device's "
+        "disk copied, or restored from an image?",
+    )
+
+
+def _numbered(record: Record) -> tuple[str, str, int] | None:
+    return (*_key(record), record.event.seq) if isinstance(record, Seen) else None
 
 
 def _row(number: int, record: Seen, now: datetime) -> tuple[Any, ...]:

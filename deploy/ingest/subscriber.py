@@ -7,7 +7,6 @@ than `window` messages ahead, which bounds our memory while the database is away
 from __future__ import annotations
 
 import selectors
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -29,7 +28,7 @@ from edge.messaging.broker import (
     refusal,
 )
 
-SESSION_EXPIRY_S = 7 * 24 * 3600
+SESSION_S = 7 * 24 * 3600
 WINDOW = 1000
 _ANSWER_S = 10.0
 # Of one packet: four times what an event may have.
@@ -54,7 +53,11 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What to subscribe to. stored: whether retained messages are wanted, and none of our own."""
+    """What to subscribe to. stored: retained messages, and none of our own.
+
+    These are asked for first and with QoS 0, which brokers do not queue: they come ahead of what
+    has been waiting in the session.
+    """
 
     topic: str
     stored: bool = False
@@ -63,8 +66,9 @@ class Filter:
 class Subscriber:
     """An open connection with its subscriptions. Not thread-safe.
 
-    client_id: the session's name; the broker keeps it for a week. Errors: BrokerRefused,
-    BrokerUnreachable, from every method.
+    client_id: the session's name; the broker keeps it for `session_s` after the connection has
+    ended. unwanted: filters that the session may still have from another time.
+    Errors: BrokerRefused, BrokerUnreachable, from every method.
     """
 
     def __init__(
@@ -73,20 +77,29 @@ class Subscriber:
         client_id: str,
         filters: Sequence[Filter],
         *,
+        unwanted: Sequence[str] = (),
+        session_s: int = SESSION_S,
         window: int = WINDOW,
     ) -> None:
         self._broker = broker
         self._refused: BrokerError | None = None
         self._connected = False
+        # Whether the last reading ended on a packet: there may be more.
+        self._heard = False
+        self._resumed = False
         self._in_flight: dict[int, str] = {}
         self._most_in_flight = 1
         self._granted: dict[int, list[ReasonCode]] = {}
+        self._cancelled: set[int] = set()
         self._arrived: deque[Arrival] = deque()
         self._failures: list[tuple[str, str]] = []
         self._client = self._new_client(client_id)
         try:
-            self._open(window)
-            self._subscribe(filters)
+            self._open(session_s, window)
+            if self._resumed and unwanted:
+                self.unsubscribe(unwanted)
+            self._subscribe([each for each in filters if each.stored])
+            self._subscribe([each for each in filters if not each.stored])
         except BaseException:
             self.abandon()
             raise
@@ -113,6 +126,14 @@ class Subscriber:
         """Send with QoS 1, retained; the answer is looked at in a later turn."""
         mid = self._client.publish(topic, payload, qos=1, retain=True).mid
         self._in_flight[mid] = topic
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        """Want no more of these filters; what the broker has queued of them comes all the same."""
+        result, mid = self._client.unsubscribe(list(topics))
+        if result != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
+            raise self._lost()
+        self._wait_for(lambda: mid in self._cancelled, "the end of a subscription")
+        self._cancelled.discard(mid)
 
     def failures(self) -> list[tuple[str, str]]:
         """Return topic and reason of the publishes that were refused since the last call."""
@@ -162,12 +183,13 @@ class Subscriber:
         client.on_disconnect = self._disconnected
         client.on_publish = self._puback
         client.on_subscribe = self._suback
+        client.on_unsubscribe = self._unsuback
         client.on_message = self._message
         return client
 
-    def _open(self, window: int) -> None:
+    def _open(self, session_s: int, window: int) -> None:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = SESSION_EXPIRY_S
+        properties.SessionExpiryInterval = session_s
         properties.ReceiveMaximum = window
         properties.MaximumPacketSize = _PACKET_BYTES
         broker = self._broker
@@ -185,11 +207,13 @@ class Subscriber:
         self._wait_for(lambda: self._connected, "CONNECT; is this an MQTT 5 port?")
 
     def _subscribe(self, filters: Sequence[Filter]) -> None:
+        if not filters:
+            return
         wanted = [
             (
                 each.topic,
                 SubscribeOptions(
-                    qos=1,
+                    qos=0 if each.stored else 1,
                     noLocal=each.stored,
                     retainHandling=SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
                     if each.stored
@@ -223,7 +247,9 @@ class Subscriber:
         sock = self._client.socket()
         if sock is None:
             raise self._lost()
-        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+        # Both TLS and paho's websocket may hold what no selector sees.
+        pending = getattr(sock, "pending", None)
+        if self._heard or (pending is not None and pending()):
             timeout_s = 0.0
         with selectors.DefaultSelector() as selector:
             wanted = selectors.EVENT_READ
@@ -242,11 +268,14 @@ class Subscriber:
             raise self._lost()
 
     def _read(self) -> None:
-        """Read what is there; paho reads one packet a call and does not say whether it did."""
+        """Read what is there; paho reads one packet a call, and its callbacks say that it did.
+
+        A websocket frame may hold several packets, of any kind.
+        """
         for _ in range(_READS):
-            before = len(self._arrived)
+            self._heard = False
             self._client.loop_read()
-            if len(self._arrived) == before:
+            if not self._heard:
                 return
 
     def _lost(self) -> BrokerError:
@@ -269,6 +298,7 @@ class Subscriber:
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
+        self._heard = True
         if reason.is_failure:
             if reason.value == _UNSUPPORTED_PROTOCOL:
                 self._refused = BrokerRefused(
@@ -279,6 +309,7 @@ class Subscriber:
             return
         limit = getattr(properties, "ReceiveMaximum", _IN_FLIGHT)
         self._most_in_flight = min(limit, _IN_FLIGHT)
+        self._resumed = flags.session_present
         self._connected = True
 
     def _disconnected(
@@ -300,6 +331,7 @@ class Subscriber:
         reason: ReasonCode,
         properties: Properties,
     ) -> None:
+        self._heard = True
         topic = self._in_flight.pop(mid, "")
         if reason.is_failure:
             self._failures.append((topic, str(reason)))
@@ -312,9 +344,22 @@ class Subscriber:
         reasons: list[ReasonCode],
         properties: Properties,
     ) -> None:
+        self._heard = True
         self._granted[mid] = reasons
 
+    def _unsuback(
+        self,
+        client: paho.Client,
+        userdata: object,
+        mid: int,
+        reasons: list[ReasonCode],
+        properties: Properties | None,
+    ) -> None:
+        self._heard = True
+        self._cancelled.add(mid)
+
     def _message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
+        self._heard = True
         try:
             topic = message.topic
         except UnicodeDecodeError:

@@ -39,8 +39,8 @@ def test_everybody_is_told_when_a_connection_begins(source):
     acknowledger = Acknowledger(source, 1.0)
     assert seqs(acknowledger.due(0.0)) == [("a1", 3), ("b1", 4)]
     assert acknowledger.due(100.0) == []
-    acknowledger.connected()
-    assert seqs(acknowledger.due(100.1)) == [("a1", 3), ("b1", 4)]
+    acknowledger.connected(100.1)
+    assert seqs(acknowledger.due(101.0)) == [("a1", 3), ("b1", 4)]
 
 
 def test_a_device_is_told_what_changed_no_more_often_than_asked(source):
@@ -72,6 +72,25 @@ def test_a_device_that_sends_what_is_stored_is_told_again(source):
     assert seqs(acknowledger.due(1.5)) == [("a1", 5)]
     acknowledger.note(["a1"], 3.0)
     assert acknowledger.due(3.0) == []
+
+
+def test_nothing_is_told_before_the_retained_words_of_a_connection_are_read(source):
+    source.seqs = {"a1": 3}
+    acknowledger = Acknowledger(source, 1.0)
+    acknowledger.connected(10.0)
+    assert acknowledger.due(10.1) == []
+    acknowledger.heard(10.4)
+    assert acknowledger.due(10.8, at_once=True) == []
+    source.seqs = {"a1": 5000}
+    assert seqs(acknowledger.due(10.9)) == [("a1", 5000)]
+
+
+def test_that_nothing_is_settled_is_not_told(source):
+    source.seqs = {"a1": 0, "b1": 1}
+    acknowledger = Acknowledger(source, 1.0)
+    assert seqs(acknowledger.due(0.0)) == [("b1", 1)]
+    acknowledger.note(["a1"], 1.0, again=True)
+    assert acknowledger.due(1.0) == []
 
 
 def test_a_database_that_is_away_delays_it(source):

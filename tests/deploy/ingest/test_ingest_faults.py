@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from deploy.ingest.database import DatabaseUnavailable, open_database
+from deploy.ingest.service import IngestOptions
+from deploy.ingest.subscriber import Subscriber
 from edge.errors import EarmarkError
 from edge.messaging.broker import BrokerOptions
 from edge.messaging.connection import Connection, open_connection
-from edge.messaging.events import encode
+from edge.messaging.events import SCHEMA, Ingested, encode
 from edge.messaging.local_broker import Mosquitto
 from edge.messaging.topics import Topics
 
@@ -150,6 +152,7 @@ def test_sightings_and_alarms_are_stored_and_the_device_is_told(
     assert process.terminate() == 0
     assert "4 stored" in process.words
     assert "1 rejected" in process.words
+    assert "barn-7: a message was rejected (Sighting: " in process.words
     assert stored(database_url) == [1, 2, 3, 7]
     database = open_database(database_url)
     assert database.execute("SELECT kind FROM alarm") == [("outbox-gap",)]
@@ -337,6 +340,42 @@ def test_two_share_the_work_each_row_is_there_once(
         assert process.terminate() == 0
 
 
+@pytest.mark.parametrize("cleanly", [True, False], ids=["stopped", "killed"])
+def test_one_of_two_that_goes_for_good_does_not_keep_its_share(
+    mosquitto, device, subscribe, ingest, patient, tmp_path, cleanly
+):
+    # With a database of its own it shows that it has joined the group, and what it was dealt.
+    path, other = str(tmp_path / "s.db"), str(tmp_path / "other.db")
+    subscriber = subscribe(mosquitto.port)
+    arguments = ("--broker", mosquitto.url, "--share", "ingest")
+    # A clean stop must not need the end of the session.
+    session_s = 3600 if cleanly else 2
+    script = (
+        f"from deploy.ingest import service; service.SHARED_SESSION_S = {session_s}; "
+        "from deploy.cli import entry; entry()"
+    )
+    stays = (*arguments, "--db", path, "--name", "stays", "--acknowledge-every", "0.1")
+    ingest(*stays, script=script)
+    listening(path, device, patient)
+    goes = ingest(*(*arguments, "--db", other, "--name", "goes", "--no-acknowledge"), script=script)
+    patient(lambda: device.send(1, 2) or count(other))
+    if cleanly:
+        assert goes.terminate() == 0
+    else:
+        goes.kill()
+    # An even number: dealt in turn to two, every repetition takes each event the same way.
+    seq = 22
+    device.send(*range(3, seq + 1))
+
+    def repeated() -> bool:
+        device.send(*range(1, seq + 1), replayed=True)
+        time.sleep(0.3)
+        return told(subscriber)[-1:] == [seq]
+
+    patient(repeated)
+    assert stored(path) == list(range(1, seq + 1))
+
+
 def test_a_fresh_database_does_not_wait_for_what_the_device_has_deleted(
     mosquitto, device, subscribe, ingest, patient, tmp_path
 ):
@@ -352,6 +391,139 @@ def test_a_fresh_database_does_not_wait_for_what_the_device_has_deleted(
     device.send(4)
     patient(lambda: told(subscriber)[-1:] == [4])
     assert stored(second) == [4]
+
+
+@pytest.mark.parametrize("kept", [0, 3], ids=["fresh", "restored"])
+def test_the_word_that_is_retained_is_read_before_a_backlog_and_never_set_back(
+    mosquitto, device, subscribe, ingest, patient, tmp_path, kept
+):
+    """The database knows less than the broker: events 1 to `kept` of 5000, and none at all."""
+    path = str(tmp_path / "s.db")
+    arguments = ("--broker", mosquitto.url, "--acknowledge-every", "0.1")
+    process = ingest(*arguments, "--db", path)
+    listening(path, device, patient)
+    if kept:
+        device.send(*range(2, kept + 1))
+        patient(lambda: count(path) == kept)
+    assert process.terminate() == 0
+    if not kept:
+        path = str(tmp_path / "fresh.db")
+    word = Ingested(schema=SCHEMA, device="barn-7", stream=STREAM, seq=5000)
+    device.say(TOPICS.ingest, encode(word), retain=True)
+    device.send(*range(5001, 6501))
+    subscriber = subscribe(mosquitto.port)
+    # A database that is slow over the backlog: what it says meanwhile would take the word's place.
+    script = (
+        "import time; from deploy.ingest import store; whole = store.Store._write\n"
+        "def slow(self, records):\n    time.sleep(0.3); return whole(self, records)\n"
+        "store.Store._write = slow; from deploy.cli import entry; entry()"
+    )
+    ingest(*arguments, "--db", path, script=script)
+    patient(lambda: told(subscriber)[-1:] == [6500])
+    assert told(subscriber) == sorted(told(subscriber))
+    assert told(subscriber)[0] == 5000
+
+
+def test_words_that_the_broker_withholds_are_not_overwritten(
+    start_mosquitto, sighting, ingest, patient, tmp_path
+):
+    """With check_retain_source, mosquitto hides what somebody said who may say it no more."""
+    acl, path = tmp_path / "acl", str(tmp_path / "s.db")
+    rules = "topic readwrite earmark/v1/#\n"
+    acl.write_text(f"user old\n{rules}user new\n{rules}user barn-7\n{rules}")
+    broker = start_mosquitto(f"acl_file {acl}", "check_retain_source true")
+    old = open_connection(BrokerOptions(broker.url, username="old", password="x"), "old")
+    word = Ingested(schema=SCHEMA, device="barn-7", stream=STREAM, seq=5000)
+    ticket = old.publish(TOPICS.ingest, encode(word), retain=True)
+    assert [ack.ticket for ack in old.turn(5.0)] == [ticket]
+    old.close()
+    acl.write_text(f"user new\n{rules}user barn-7\n{rules}")
+    assert broker._process is not None
+    broker._process.send_signal(signal.SIGHUP)
+    password = tmp_path / "password"
+    password.write_text("x")
+    arguments = ("--broker", broker.url, "--username", "new", "--password-file", str(password))
+    process = ingest(*arguments, "--db", path, "--acknowledge-every", "0.1")
+    device = open_connection(BrokerOptions(broker.url, username="barn-7", password="x"), "barn-7")
+
+    def sent() -> int:
+        device.publish(TOPICS.sighting, encode(sighting(5001)), retain=False)
+        device.turn(0.2)
+        return count(path)
+
+    patient(sent)
+    assert process.terminate() == 0
+    # Whoever may speak again is heard again.
+    acl.write_text(f"user old\n{rules}user barn-7\n{rules}")
+    broker._process.send_signal(signal.SIGHUP)
+    heard: list[bytes] = []
+    device.close()
+    device = open_connection(
+        BrokerOptions(broker.url, username="barn-7", password="x"),
+        "barn-7",
+        on_message=lambda message: heard.append(message.payload),
+    )
+    device.subscribe(TOPICS.ingest)
+    patient(lambda: device.turn(0.1) or heard)
+    device.close()
+    assert json.loads(heard[0])["seq"] == 5000
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (IngestOptions(), IngestOptions(share="a"), (4, 1)),
+        (IngestOptions(), IngestOptions(acknowledge_every_s=None), (8, 0)),
+        (IngestOptions(acknowledge_every_s=None), IngestOptions(), (8, 1)),
+    ],
+    ids=["shared", "copy", "counts"],
+)
+def test_a_session_with_other_options_forgets_what_it_wanted(
+    mosquitto, device, before, after, expected
+):
+    """As with the kit, where the certificate is the session's name. expected: events, words."""
+    broker = BrokerOptions(mosquitto.url)
+    Subscriber(broker, "db-1", before.filters, session_s=before.session_s).close()
+    other = Subscriber(broker, "db-2", after.filters)
+    one = Subscriber(
+        *(broker, "db-1", after.filters), unwanted=after.unwanted, session_s=after.session_s
+    )
+    device.send(*range(1, 9))
+    device.say(TOPICS.ingest, b"{}")
+    arrived = []
+    # The broker answers in order: what comes before this has all come.
+    device.say(TOPICS.alarm, b"last")
+    device.say(TOPICS.alarm, b"last")
+    while not any(arrival.payload == b"last" for arrival in arrived):
+        more = one.turn(5.0)
+        assert more
+        one.acknowledge(more)
+        arrived += more
+    arrived += one.turn(0.3)
+    leaves = [arrival.topic.rpartition("/")[2] for arrival in arrived]
+    assert (leaves.count("sighting"), leaves.count("ingest")) == expected
+    one.close()
+    other.close()
+
+
+def test_numbers_that_are_given_out_twice_are_told_and_the_second_events_kept_aside(
+    mosquitto, device, subscribe, ingest, patient, tmp_path
+):
+    path = str(tmp_path / "s.db")
+    process = ingest("--broker", mosquitto.url, "--db", path, "--acknowledge-every", "0.1")
+    listening(path, device, patient)
+    subscriber = subscribe(mosquitto.port)
+    device.send(2, 3)
+    patient(lambda: told(subscriber)[-1:] == [3])
+    before = len(told(subscriber))
+    device.send(2, id="01JD" + "Z" * 22)
+    patient(lambda: "barn-7: a message was rejected (another event of this" in process.words)
+    # The device is told again how far it is, or it would send for ever.
+    patient(lambda: len(told(subscriber)) > before)
+    assert stored(path) == [1, 2, 3]
+    assert process.terminate() == 0
+    assert "3 stored" in process.words
+    assert "1 rejected" in process.words
 
 
 def test_a_copy_tells_the_devices_nothing(mosquitto, device, subscribe, ingest, patient, tmp_path):

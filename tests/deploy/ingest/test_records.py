@@ -76,6 +76,34 @@ def test_rubbish_is_refused(topic, payload):
     assert isinstance(read_record(topic, payload), Refused)
 
 
+@pytest.mark.parametrize(
+    ("changes", "event"),
+    [
+        ({"schema": 2, "extra": []}, ("barn-7", STREAM, 9)),
+        ({"box": "none"}, ("barn-7", STREAM, 9)),
+        ({"device": "barn-8"}, None),
+        ({"stream": "x"}, None),
+        ({"seq": 0}, None),
+        ({"seq": 1 << 63}, None),
+        ({"seq": True, "extra": 1}, None),
+    ],
+)
+def test_which_event_a_refused_sighting_is_can_be_told_if_it_is_its_devices(
+    sighting, changes, event
+):
+    found = read_record(SIGHTING, changed(sighting(9), **changes))
+    assert isinstance(found, Refused)
+    assert found.event == event
+
+
+def test_only_sightings_are_events(gap_record):
+    payload = b'{"device":"barn-7","stream":"' + STREAM.encode() + b'","seq":9}'
+    for topic in (ALARM, INGEST.replace("ingest", "hint"), "other"):
+        found = read_record(topic, payload)
+        assert isinstance(found, Refused)
+        assert found.event is None
+
+
 @pytest.mark.parametrize(("first", "last", "lost"), [(5, 4, 1), (1, 3, 4), (1, 1 << 63, 1)])
 def test_a_gap_that_cannot_be_is_refused(gap_record, first, last, lost):
     assert isinstance(gap_record(first, last, lost), Refused)

@@ -53,6 +53,27 @@ def test_an_event_that_comes_again_is_stored_once(store, database, record):
     assert seqs(database) == [1, 2, 3]
 
 
+def test_another_event_of_the_same_number_is_a_conflict_and_not_one_that_came_again(
+    store, database, record
+):
+    """As from a device that was restored from an image, and numbers anew from there."""
+    first, other, third = (f"01JD{letter * 22}" for letter in "XYZ")
+    store.write([record(1), record(2, id=first)])
+    written = store.write([record(2, id=other), record(2, id=first), record(3, id=third)])
+    assert (written.stored, written.duplicates, written.rejected) == (1, 1, 1)
+    assert written.conflicts == 1
+    same_batch = store.write([record(4, id=first), record(4, id=other), record(4, id=first)])
+    assert (same_batch.stored, same_batch.duplicates, same_batch.rejected) == (1, 1, 1)
+    assert database.execute("SELECT seq, id FROM sighting WHERE seq > 1 ORDER BY seq") == [
+        *((2, first), (3, third), (4, first))
+    ]
+    assert watermark(store) == 4
+    rows = database.execute("SELECT topic, why, payload FROM rejected ORDER BY id")
+    assert [row[0] for row in rows] == ["earmark/v1/barn-7/up/sighting"] * 2
+    assert all("another event of this number" in row[1] for row in rows)
+    assert [msgspec.json.decode(bytes(row[2]))["id"] for row in rows] == [other, other]
+
+
 def test_streams_and_devices_are_apart(store, database, record):
     store.write([record(1), record(1, stream=OTHER), record(1, device="barn-8")])
     assert seqs(database) == [1, 1, 1]
@@ -140,6 +161,26 @@ def test_holes_are_listed_and_can_be_given_up(store, database, record, gap_recor
     assert [hole.device for hole in store.give_up(None)] == ["barn-7", "barn-9"]
     assert store.behind() == {}
     assert database.execute("SELECT count(*) FROM gap WHERE why = 'given up'") == [(5,)]
+
+
+def test_a_sighting_that_was_refused_is_a_hole_until_it_is_stored_after_all(store, record):
+    store.write([record(1), refuse("t", b"", "newer", ("barn-7", STREAM, 2))])
+    assert store.behind() == {("barn-7", STREAM): 1}
+    assert [(hole.first, hole.last) for hole in store.holes()] == [(2, 2)]
+    store.write([record(3)])
+    assert watermark(store) == 1
+    store.write([record(2)])
+    assert watermark(store) == 3
+    assert store.behind() == {}
+
+
+def test_of_a_stream_that_is_only_refused_the_hole_is_seen(store):
+    for seq in (6, 5):
+        written = store.write([refuse("t", b"", "newer", ("barn-7", STREAM, seq))])
+    assert written.devices == {"barn-7"}
+    assert [(hole.first, hole.last) for hole in store.holes()] == [(1, 6)]
+    store.give_up("barn-7")
+    assert watermark(store) == 6
 
 
 def test_rejected_messages_are_counted_and_only_the_last_are_kept(store, database, monkeypatch):
