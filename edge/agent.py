@@ -147,7 +147,9 @@ class Agent:
                 return RunSummary(0, 0.0, 0, 0, None)
             folder = self._config.state_folder()
             folder.mkdir(parents=True, exist_ok=True)
-            with Outbox(folder / "outbox.db", **self._config.outbox.limits()) as outbox:
+            with Outbox(
+                folder / "outbox.db", device=self._device, **self._config.outbox.limits()
+            ) as outbox:
                 letters = self._letters = Correspondence(
                     self._config,
                     self._boot,

@@ -200,15 +200,16 @@ class Messenger:
         self._waker.wake()
 
     def _look_aside(self) -> None:
-        """Tell that the outbox was damaged: what waited in it is lost, and nobody can count it."""
+        """Tell that an outbox was moved aside: what waited in it will not be sent."""
         before, self._stream = self._stream, self._outbox.stream
         if self._outbox.moved_aside is not None and before != self._stream:
+            foreign = self._outbox.foreign
             text = (
-                f"the outbox was damaged; it lies in {self._outbox.moved_aside} now, and a new "
-                "stream begins"
+                f"{foreign or 'the outbox was damaged'}; it lies in {self._outbox.moved_aside} "
+                "now, and a new stream begins"
             )
             self._on_problem(text)
-            self.alarm("outbox-damaged", text)
+            self.alarm("outbox-damaged" if foreign is None else "outbox-of-another", text)
 
     def _ingested(self, message: Message) -> None:
         word = decode(message.payload, Ingested)

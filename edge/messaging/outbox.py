@@ -18,7 +18,7 @@ import msgspec
 
 from edge.messaging import gaps
 from edge.messaging.ballast import Ballast
-from edge.messaging.database import Damaged, Database
+from edge.messaging.database import Damaged, Database, Foreign
 from edge.messaging.events import EVENT_LIMIT_BYTES, Gap, Sighting, encode
 from edge.messaging.ulid import UlidMaker
 
@@ -87,7 +87,9 @@ class Outbox:
     transaction that stores the new ones, and `gaps` counts them exactly. Age is the time an agent
     ran, not wall time, which a device without a clock chip does not know. A `ballast` file of
     `ballast_bytes` beside it is given up when the disk is full. A damaged file is moved aside
-    (`moved_aside`) and a new stream begins; seq never falls within a stream.
+    (`moved_aside`) and a new stream begins; seq never falls within a stream. So is the outbox of
+    another `device` (`foreign`): a device was renamed, or its disk copied. What waits in it speaks
+    in that one's name, and two devices must not number one stream.
 
     Errors: EarmarkError when the file cannot be opened, is another process's, or the disk is full
     or fails. What failed did not happen, and works again when the cause is gone.
@@ -97,6 +99,7 @@ class Outbox:
         self,
         path: Path,
         *,
+        device: str | None = None,
         limit_bytes: int = 256 * _MIB,
         limit_rows: int = 2_000_000,
         limit_age_s: float | None = None,
@@ -108,6 +111,7 @@ class Outbox:
     ) -> None:
         self.path = path
         self.refused = 0
+        self._device = device
         self._limit_bytes = limit_bytes
         self._limit_rows = limit_rows
         self._limit_age_s = limit_age_s
@@ -186,8 +190,13 @@ class Outbox:
 
     @property
     def moved_aside(self) -> Path | None:
-        """Where a damaged file lies that was found since this object was made."""
+        """Where a damaged or foreign file lies that was found since this object was made."""
         return self._file.moved_aside
+
+    @property
+    def foreign(self) -> str | None:
+        """Whose the file is that was moved aside, in words; None for a damaged one."""
+        return self._file.foreign
 
     @property
     def last_seq(self) -> int:
@@ -445,6 +454,7 @@ class Outbox:
     def _opened(self, db: sqlite3.Connection) -> None:
         """Take stock of a file that was just opened."""
         meta = dict(db.execute("SELECT key, value FROM meta"))
+        self._check_owner(db, meta.get("device"))
         stream = meta.get("stream")
         if stream is None:
             stream = uuid.uuid4().hex
@@ -474,6 +484,18 @@ class Outbox:
         self._stream, self._tally = stream, known
         self._born_s = self._clock() - known.age_s
         self._take_stock(db)
+
+    def _check_owner(self, db: sqlite3.Connection, owner: object) -> None:
+        """Make the file this device's; Foreign when it is another's, and says how much waits."""
+        if self._device is None or owner == self._device:
+            return
+        if owner is None:
+            db.execute("INSERT INTO meta VALUES ('device', ?)", (self._device,))
+            return
+        if not isinstance(owner, str):
+            raise Damaged("device")
+        (count,) = db.execute("SELECT count(*) FROM event").fetchone()
+        raise Foreign(f"the outbox is of the device {owner!r}, with {count} events that wait")
 
     def _undo(self, db: sqlite3.Connection, known: _Tally) -> None:
         """Take back a commit that was reported as failed and is in the file all the same.
