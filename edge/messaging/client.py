@@ -7,7 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
 from edge.errors import BrokerError
+from edge.messaging.animals import AnimalBoard
 from edge.messaging.broker import BrokerOptions, BrokerRefused, BrokerUnreachable
 from edge.messaging.connection import (
     MQTT_5,
@@ -26,7 +29,15 @@ from edge.messaging.delivery import (
     availability,
     new_alarm,
 )
-from edge.messaging.events import DeviceState, Ingested, Reply, Sighting, decode
+from edge.messaging.events import (
+    DeviceState,
+    Ingested,
+    LastSeen,
+    PayloadError,
+    Reply,
+    Sighting,
+    decode,
+)
 from edge.messaging.flow import Acknowledgement, Flow
 from edge.messaging.intake import Intake
 from edge.messaging.outbox import Outbox
@@ -90,7 +101,7 @@ class Messenger:
             self._handlers[self._topics.ingest] = self._ingested
         self._stream: str | None = None
         self._unheard: set[str] = set()
-        self._mailbox = Mailbox()
+        self._mailbox = Mailbox(AnimalBoard(boot))
         self._waker = Waker()
         self._flow = Flow(outbox, on_problem, ack=ack, drain_per_s=drain_per_s)
         self._intake = Intake(outbox, self._stored, on_problem, gather_s=gather_s)
@@ -117,6 +128,7 @@ class Messenger:
     def start(self) -> None:
         """Begin to connect, in the background, for as long as it takes."""
         self._look_aside()
+        self._correct_animals()
         self._thread.start()
 
     def wait_connected(self, timeout_s: float) -> None:
@@ -210,6 +222,16 @@ class Messenger:
             )
             self._on_problem(text)
             self.alarm("outbox-damaged" if foreign is None else "outbox-of-another", text)
+
+    def _correct_animals(self) -> None:
+        """Whom an earlier run left present, because it crashed, is not known to be there now."""
+        for animal, payload in self._outbox.present.items():
+            try:
+                seen = decode(payload, LastSeen)
+            except PayloadError:
+                continue
+            if (seen.device, seen.animal) == (self._topics.device, animal):
+                self._mailbox.animals[animal] = msgspec.structs.replace(seen, present=False)
 
     def _ingested(self, message: Message) -> None:
         word = decode(message.payload, Ingested)

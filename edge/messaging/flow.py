@@ -182,6 +182,11 @@ class Flow:
         return min(unsure) - 1
 
     @property
+    def passed(self) -> tuple[str, int]:
+        """The stream, and up to which number all that waited there was given out by `next`."""
+        return self._stream, self._cursor
+
+    @property
     def behind(self) -> bool:
         """Whether there is more to send than went."""
         return self._cursor < self.outbox.last_seq

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from edge.messaging.database import Damaged, Database, Foreign
 from edge.messaging.events import EVENT_LIMIT_BYTES, Gap, Sighting, encode
 from edge.messaging.ulid import UlidMaker
 
-SCHEMA = 2
+SCHEMA = 3
 _MIB = 1 << 20
 # What a row costs beside its payload, roughly: key, length, page overhead.
 _ROW_OVERHEAD_BYTES = 64
@@ -43,6 +43,7 @@ CREATE TABLE event (
 CREATE TABLE poison (seq INTEGER PRIMARY KEY, why TEXT NOT NULL, payload BLOB NOT NULL);
 """,
     1: "ALTER TABLE event ADD COLUMN stored REAL NOT NULL DEFAULT 0;\n",
+    2: "CREATE TABLE present (animal TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID;\n",
 }
 
 # What of the tally is in the file; the rest can be counted there.
@@ -122,6 +123,7 @@ class Outbox:
         self._lock = threading.RLock()
         self._stream = ""
         self._tally = _Tally()
+        self._present: dict[str, bytes] = {}
         self._born_s = clock()
         self._ballast_due_s = clock()
         self._ballast = Ballast(path.with_name("ballast"), ballast_bytes)
@@ -182,6 +184,23 @@ class Outbox:
         """Remember up to where the broker has taken everything; on disk with the next event."""
         with self._lock:
             self._tally.sent = seq
+
+    def note_present(self, seen: Mapping[str, bytes]) -> None:
+        """Remember, by animal, who is about to be told as present, and with which words.
+
+        After a power cut this is known whenever the events behind it are not waiting any more.
+        """
+        self._run(lambda: self._note_present(seen))
+
+    def note_gone(self, animal: str) -> None:
+        """Forget an animal of whom the broker knows that it is present no longer."""
+        if animal in self._present:
+            self._run(lambda: self._note_gone(animal))
+
+    @property
+    def present(self) -> dict[str, bytes]:
+        """Of whom the broker may believe, by animal, that they are present; this run's or not."""
+        return dict(self._present)
 
     @property
     def stream(self) -> str:
@@ -418,6 +437,17 @@ class Outbox:
             self._take_stock(db)
             self._write_tally(db, self._tally)
 
+    def _note_present(self, seen: Mapping[str, bytes]) -> None:
+        # What leaves the file later is written behind it: no flush of its own is needed.
+        with self._file.transaction(durable=False) as db:
+            db.executemany("INSERT OR REPLACE INTO present VALUES (?, ?)", list(seen.items()))
+        self._present |= seen
+
+    def _note_gone(self, animal: str) -> None:
+        with self._file.transaction(durable=False) as db:
+            db.execute("DELETE FROM present WHERE animal = ?", (animal,))
+        self._present.pop(animal, None)
+
     def _gap_reported(self, gap: Gap) -> None:
         if gap.stream == self._stream:
             with self._transaction() as db:
@@ -482,6 +512,10 @@ class Outbox:
         known.rows, known.bytes = rows, int(size)
         known.next_seq = max(known.next_seq, last + 1)
         self._stream, self._tally = stream, known
+        self._present = {
+            str(animal): payload if isinstance(payload, bytes) else b""
+            for animal, payload in db.execute("SELECT animal, payload FROM present")
+        }
         self._born_s = self._clock() - known.age_s
         self._take_stock(db)
 

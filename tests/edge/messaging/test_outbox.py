@@ -242,6 +242,31 @@ def test_a_device_that_makes_no_sense_is_damage(path):
         assert (outbox.moved_aside, outbox.foreign) == (path.with_name("outbox.db.damaged"), None)
 
 
+def test_who_was_told_as_present_is_known_to_the_next_run(path):
+    with Outbox(path) as outbox:
+        outbox.note_present({"cow004": b"4", "cow005": b"5"})
+        outbox.note_present({"cow006": b"6"})
+        outbox.note_gone("cow005")
+        outbox.note_gone("cow999")
+        assert outbox.present == {"cow004": b"4", "cow006": b"6"}
+    with Outbox(path) as outbox:
+        assert outbox.present == {"cow004": b"4", "cow006": b"6"}
+        outbox.note_gone("cow004")
+    with Outbox(path) as outbox:
+        assert outbox.present == {"cow006": b"6"}
+
+
+def test_an_outbox_without_the_table_of_the_present_gets_one(path, make_event):
+    with Outbox(path) as outbox:
+        stream = outbox.stream
+        outbox.append([make_event()])
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript("DROP TABLE present; PRAGMA user_version=2;")
+    with Outbox(path) as outbox:
+        outbox.note_present({"cow004": b"4"})
+        assert (outbox.stream, seqs(outbox), outbox.moved_aside) == (stream, [1], None)
+
+
 def test_an_empty_file_is_a_new_outbox(path, make_event):
     path.parent.mkdir()
     path.touch()
