@@ -17,7 +17,7 @@ from edge import __version__
 from edge.actions import carry_out, identify, plan_reload, set_log_level, snapshot
 from edge.camera_watch import CameraWatch, FrameRate, pipeline_options
 from edge.capture import Link, Source, SourceOptions, Status, open_source
-from edge.capture.clock import wall_time
+from edge.capture.clock import believe_system, wall_time
 from edge.comparison import make_tracker
 from edge.config import AgentConfig, CameraConfig
 from edge.correspondence import Correspondence
@@ -136,13 +136,16 @@ class Agent:
         that cannot be opened, BrokerError when the broker refuses us (or cannot be reached while
         all sources are files), and when events stay undelivered at the end.
         """
+        if self._config.clock == "system":
+            believe_system()
         # Sources first: a mistyped file name is told at once, before models are loaded.
         sources = [self._open(camera) for camera in self._config.cameras]
         try:
             try:
                 self._bundle = bundle = self._checked_bundle()
             except EarmarkError:
-                if self._inference is None or not self._inference.stopped:
+                # Whoever asked for the end while models were being loaded wants no error.
+                if not self._stopping:
                     raise
                 return RunSummary(0, 0.0, 0, 0, None)
             folder = self._config.state_folder()

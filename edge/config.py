@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import yaml
 
+from edge.capture.clock import ClockTrust
 from edge.comparison import TrackerName
 from edge.errors import UsageError
 from edge.files import expanded
@@ -210,6 +211,9 @@ class AgentConfig(_Section, frozen=True):
     device: Annotated[str, _described("id of this device in topics", pattern=ID_PATTERN)] = ""
     state_dir: Annotated[str, _described("folder for the outbox; must survive a restart")] = ""
     threads: Annotated[int, _described("threads of one inference", ge=1, le=64)] = 2
+    clock: Annotated[
+        ClockTrust, _described("ntp: believed once it was synchronised; system: as it is")
+    ] = "ntp"
     inference: Annotated[InferenceConfig, _described("what the models run on")] = InferenceConfig()
     tracker: Annotated[
         TrackerName,

@@ -6,7 +6,10 @@ import ctypes
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
+# Whose word on the time is taken: a time server's, or whoever has set this machine's clock.
+ClockTrust = Literal["ntp", "system"]
 # A device without a battery-backed clock wakes up years ago.
 _NOT_BEFORE = datetime(2025, 1, 1, tzinfo=UTC)
 # systemd-timesyncd makes it when it has set the clock for the first time since the machine started.
@@ -66,6 +69,10 @@ class WallClock:
         now = self._now()
         return now if now >= _NOT_BEFORE and self._is_set() else None
 
+    def believe(self) -> None:
+        """Take the clock as it is from now on, whoever has set it."""
+        self._was_set = True
+
     def _is_set(self) -> bool:
         # Every frame asks, and what was once set stays set.
         if not self._was_set:
@@ -77,6 +84,11 @@ class WallClock:
 
 
 _CLOCK = WallClock()
+
+
+def believe_system() -> None:
+    """Take this machine's clock as it is, without a time server: whoever asks for it vouches."""
+    _CLOCK.believe()
 
 
 def wall_time() -> datetime | None:

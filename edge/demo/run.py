@@ -75,6 +75,8 @@ def run_demo(assets: Path, out: Path, broker: BrokerConfig | None = None) -> int
             state_dir=state,
             broker=settings,
             sightings=SightingsConfig(update_every_s=_UPDATE_EVERY_S),
+            # Somebody sits in front of this machine.
+            clock="system",
         )
         agent = Agent(
             config,

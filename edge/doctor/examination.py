@@ -32,7 +32,7 @@ def examination(config: AgentConfig, host: Host | None = None) -> Iterator[Verdi
         ("processor", partial(machine.processor, host), _USUAL_S),
         ("memory", partial(machine.memory, host), _USUAL_S),
         ("temperature", partial(machine.heat, host), _USUAL_S),
-        ("clock", machine.clock, _USUAL_S),
+        ("clock", partial(machine.clock, config.clock), _USUAL_S),
         ("storage", partial(storage.storage, config.state_folder()), _USUAL_S),
         ("bundle", partial(models.bundle, directory, config.threads), _BUNDLE_S),
         (

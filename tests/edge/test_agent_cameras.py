@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import edge.agent
+import edge.camera_watch
 import edge.correspondence
 from edge.agent import Agent, Observer, RunSummary
 from edge.camera_watch import pipeline_options
@@ -38,7 +39,7 @@ class FakeMessenger:
     undelivered = 0
 
     def __init__(
-        self, broker: Any, device: str, boot: str, outbox: Any, say: Any, *, handlers: Any
+        self, broker: Any, device: str, boot: str, outbox: Any, say: Any, **options: Any
     ) -> None:
         self.device, self.boot = device, boot
         self.events: list[Sighting] = []
@@ -218,7 +219,7 @@ def test_the_rate_of_a_camera_begins_anew_after_an_outage(
 ) -> None:
     now_s = [100.0]
     clock = SimpleNamespace(monotonic=lambda: now_s[0], perf_counter=time.perf_counter)
-    monkeypatch.setattr(edge.agent, "time", clock)
+    monkeypatch.setattr(edge.camera_watch, "time", clock)
     told: list[tuple[str, float | None]] = []
 
     class Paced(FakeCamera):

@@ -14,6 +14,7 @@ from edge.capture.address import blank_credentials
 from edge.capture.images import find_images
 from edge.capture.opening import is_live
 from edge.errors import UsageError
+from edge.files import expanded
 from trainer.data.annotations.video import VIDEO_SUFFIXES
 from trainer.labelling.files import safe
 
@@ -60,7 +61,7 @@ def _expanded(source: str) -> list[Place]:
         return [Place(url, safe(name or _host(url)), True, blank_credentials(url), 0)]
     if "://" in url and not url.startswith("file://"):
         raise UsageError(f"{blank_credentials(url)}: no source of this kind; see --help")
-    path = Path(url.removeprefix("file://")).expanduser()
+    path = expanded(url.removeprefix("file://"))
     if not path.exists():
         raise UsageError(f"{path}: no such video or folder")
     if path.is_file():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.capture import SourceOptions, open_source
+from edge.capture.clock import believe_system
 from edge.capture.source import Source, Status
 from edge.errors import SourceError, UsageError
 from edge.vision.types import Frame, FrameDetector
@@ -71,6 +72,8 @@ def watch(
     `open_source` does, before anything is looked at.
     """
     check_seconds(places, seconds)
+    # A person sits in front of this machine, who would have noticed.
+    believe_system()
     tracklets: list[Tracklet] = []
     skipped: Counter[str] = Counter()
     frames = 0

@@ -87,3 +87,15 @@ def test_this_machine_s_kernel_says_what_timedatectl_says() -> None:
     if said not in ("yes", "no"):
         pytest.skip("timedatectl does not answer here")
     assert kernel_synchronised() is (said == "yes")
+
+
+def test_a_clock_that_somebody_vouches_for_is_believed_but_never_before_2025(
+    tmp_path: Path,
+) -> None:
+    times = iter([datetime(1970, 1, 1, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC)])
+    clock = WallClock(
+        now=lambda: next(times), synchronised=lambda: False, set_since_boot=tmp_path / "no"
+    )
+    clock.believe()
+    assert clock.time() is None
+    assert clock.time() == datetime(2026, 11, 24, tzinfo=UTC)

@@ -87,9 +87,14 @@ def test_a_hot_box_is_told_and_one_without_a_thermometer_is_not(tmp_path: Path) 
 )
 def test_the_clock(believed: bool, kernel: bool | None, level: str, words: str) -> None:
     time = datetime(2026, 3, 5, tzinfo=UTC) if believed else None
-    (verdict,) = machine.clock(lambda: time, lambda: kernel)
+    (verdict,) = machine.clock("ntp", lambda: time, lambda: kernel)
     assert verdict.level == level
     assert words in verdict.text
+
+
+def test_a_clock_that_somebody_vouches_for_is_believed() -> None:
+    (verdict,) = machine.clock("system", lambda: None, lambda: False)
+    assert (verdict.level, verdict.text) == ("ok", "believed as it is (clock: system)")
 
 
 def test_the_slow_runtime_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,18 +66,19 @@ def test_seconds_are_of_the_sources_own_time(images: Path, tmp_path: Path) -> No
     assert watched.frames == 5
 
 
-def test_what_was_found_before_a_broken_image_is_kept(images: Path, tmp_path: Path) -> None:
+def test_a_broken_image_among_others_is_told_and_left_out(
+    images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (images / "12.png").write_bytes(b"no image")
-    said: list[str] = []
-    watched = look(find_places([str(images)]), tmp_path / "out", say=said.append)
-    assert [t.frames for t in watched.tracklets] == [12]
-    assert len(said) == 1
-    assert "12.png" in said[0]
+    watched = look(find_places([str(images)]), tmp_path / "out")
+    assert [t.frames for t in watched.tracklets] == [19]
+    assert [record.getMessage().count("12.png") for record in caplog.records] == [1]
 
 
 def test_a_source_that_is_broken_from_the_start_is_an_error(images: Path, tmp_path: Path) -> None:
-    (images / "00.png").write_bytes(b"no image")
-    with pytest.raises(SourceError, match=r"00\.png"):
+    for image in images.iterdir():
+        image.write_bytes(b"no image")
+    with pytest.raises(SourceError):
         look(find_places([str(images)]), tmp_path / "out")
 
 
