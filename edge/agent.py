@@ -26,7 +26,6 @@ from edge.health import Facts, Release, Watch, parse_listen
 from edge.inference import Inference
 from edge.inference.supervised import Event
 from edge.messaging import (
-    BrokerUnreachable,
     CameraState,
     DeviceState,
     Messenger,
@@ -133,8 +132,8 @@ class Agent:
         """Work until every source has ended or `stop` is called.
 
         Raises BundleError for a bundle that must not run, SourceError or UsageError for a source
-        that cannot be opened, BrokerError when the broker refuses us (or cannot be reached while
-        all sources are files), and when events stay undelivered at the end.
+        that cannot be opened, BrokerError when the broker cannot be reached or refuses us while all
+        sources are files, and when events stay undelivered at the end.
         """
         if self._config.clock == "system":
             believe_system()
@@ -294,8 +293,9 @@ class Agent:
     def _connect(self, messenger: Messenger, *, finite: bool) -> None:
         try:
             messenger.wait_connected(_CONNECT_S)
-        except BrokerUnreachable as error:
-            # Files end, and nobody would hear of them. A barn's cameras go on: events wait on disk.
+        except BrokerError as error:
+            # Files end, and nobody would hear of them. A barn's cameras go on: events wait on disk,
+            # and what is refused after a power cut may be allowed when all of it is up again.
             if finite:
                 raise
             self._held_back.clear()

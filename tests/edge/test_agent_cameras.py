@@ -417,22 +417,22 @@ def test_a_broker_that_says_no_ends_a_run_over_files(
     assert messenger.made[0].events == []
 
 
+@pytest.mark.parametrize("kind", [BrokerUnreachable, BrokerRefused])
 def test_cameras_go_on_without_a_broker(
     make_herd: Make,
     harness: Harness,
     messenger: type[FakeMessenger],
     wait_until: Callable[..., None],
+    kind: type[BrokerError],
 ) -> None:
-    messenger.refusal = BrokerUnreachable("broker x: nothing listens there")
+    messenger.refusal = kind("broker x: not as you wish")
     agent = harness.agent(camera(make_herd(frames=30) / "pen.mp4", loop=True))
     thread = threading.Thread(target=agent.run)
     thread.start()
     wait_until(lambda: messenger.made and messenger.made[0].of("start"), timeout_s=30)
     agent.stop()
     thread.join(10)
-    assert harness.said == [
-        "broker x: nothing listens there; sightings wait in the outbox meanwhile"
-    ]
+    assert harness.said == ["broker x: not as you wish; sightings wait in the outbox meanwhile"]
 
 
 def test_undelivered_events_are_a_failure_that_says_where_they_are(
