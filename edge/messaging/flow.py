@@ -151,6 +151,8 @@ class Flow:
         rows = self.outbox.pending(room, after=self._cursor, until=last)
         # Nothing else waits up to `last`: what is missing there was dropped.
         self._cursor = rows[-1].seq if len(rows) == room else last
+        # A lost connection takes the cursor back, but ingest may have what had no answer.
+        self._known = max(self._known, self._cursor)
         rows = [row for row in rows if row.seq not in self._taken]
         self._unanswered |= {row.seq: row for row in rows}
         return [Outgoing(row, self._stream, row.seq <= self._late_until, False) for row in rows]
@@ -255,7 +257,7 @@ class Flow:
         """Take the word of an ingest service: everything up to a number is stored for good."""
         if not self._ingest:
             return
-        if word.stream != self._stream or word.seq > max(self._known, self._cursor):
+        if word.stream != self._stream or word.seq > self._known:
             self.ignored += 1
             what = "another stream" if word.stream != self._stream else "events never sent"
             self._complain(f"down/ingest speaks of {what}; ignored")
