@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 import msgspec
 
@@ -43,6 +43,7 @@ _GAP_AGAIN_S = 60.0
 _ANSWERS = 16
 
 Status = Literal["online", "offline", "stopped"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +179,9 @@ class Delivery:
                 if sent.animal is not None:
                     self._mailbox.animals.setdefault(sent.animal.animal, sent.animal)
                 elif sent.alarm is not None and sent.alarm.gap is None:
-                    self._mailbox.alarms.appendleft(sent.alarm)
+                    _put_back(self._mailbox.alarms, sent.alarm)
                 elif sent.answer is not None:
-                    self._mailbox.answers.appendleft(sent.answer)
+                    _put_back(self._mailbox.answers, sent.answer)
         self._sent.clear()
 
     # -- sending -----------------------------------------------------------------------------------
@@ -382,6 +383,12 @@ class Delivery:
     def _free(self) -> int:
         """How many more publishes the window has room for."""
         return max(self._connection.window - len(self._sent), 0)
+
+
+def _put_back(queue: deque[T], item: T) -> None:
+    """Put what is older than all that waits in front, unless there is no room: the newest stay."""
+    if queue.maxlen is None or len(queue) < queue.maxlen:
+        queue.appendleft(item)
 
 
 def availability(device: str, boot: str, status: Status) -> bytes:

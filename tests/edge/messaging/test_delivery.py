@@ -473,6 +473,27 @@ def test_answers_go_out_once_before_events_and_again_after_a_loss(rig, make_even
     assert again.drained
 
 
+def test_what_is_put_back_drives_out_nothing_newer(rig):
+    first = FakeConnection()
+    first.silent = True
+    delivery = rig.deliver(first)
+    for number in range(3):
+        rig.mailbox.alarms.append(new_alarm("barn-7", "b7", f"old-{number}", "", None))
+        rig.mailbox.answers.append(answer(number))
+    delivery.step(rig.waker)
+    for number in range(98):
+        rig.mailbox.alarms.append(new_alarm("barn-7", "b7", f"new-{number}", "", None))
+    for number in range(3, 18):
+        rig.mailbox.answers.append(answer(number))
+    delivery.abandon()
+    second = FakeConnection()
+    rig.steps(rig.deliver(second))
+    kinds = [decode(data, Alarm).kind for data in second.payloads(TOPICS.alarm)]
+    assert kinds == ["old-1", "old-2", *(f"new-{number}" for number in range(98))]
+    replies = [decode(data, Reply) for data in second.payloads(TOPICS.reply)]
+    assert [reply.id for reply in replies] == [f"n{number}" for number in range(2, 18)]
+
+
 def test_only_the_last_answers_wait(rig):
     for number in range(100):
         rig.mailbox.answers.append(answer(number))
