@@ -47,7 +47,7 @@ from edge.messaging.topics import Topics, check_id
 __all__ = ["BrokerOptions", "BrokerRefused", "BrokerUnreachable", "Messenger"]
 
 LOG = logging.getLogger(__name__)
-_SESSION_EXPIRY_S = 7 * 24 * 3600
+SESSION_EXPIRY_S = 7 * 24 * 3600
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 60.0
 # A connection that lasted less is not a success that shortens the next wait.
@@ -269,7 +269,7 @@ class Messenger:
             self._broker,
             self._topics.device,
             will=self._will,
-            session_expiry_s=_SESSION_EXPIRY_S,
+            session_expiry_s=SESSION_EXPIRY_S,
             on_message=self._receive,
             spoke_5=self._spoke_5,
         )
