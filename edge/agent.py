@@ -47,6 +47,7 @@ _DRAIN_S = 15.0
 _STATE_EVERY_S = 1.0
 # What a frame in hand may take after `stop`; an accelerator that hangs takes for ever.
 _LAST_FRAME_S = 5.0
+_TAKERS = {"broker": "the broker", "ingest": "the ingest service"}
 _THERMAL = Path("/sys/class/thermal/thermal_zone0/temp")
 
 # Told of every frame that was worked through, in the thread of its camera.
@@ -332,6 +333,7 @@ class Agent:
             inference_restarts=0 if inference is None else inference.restarted,
             outbox_depth=outbox.depth,
             outbox_share=outbox.share,
+            waits_for=_TAKERS[self._config.outbox.ack],
             outbox_age_s=None if waited is None else max(0.0, waited.total_seconds()),
             temperature_c=_temperature(),
         )
