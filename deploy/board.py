@@ -20,7 +20,7 @@ from edge.messaging.events import (
     StateReport,
     decode,
 )
-from edge.messaging.topics import parse_topic
+from edge.messaging.topics import is_doctors, parse_topic
 
 # Anybody who may publish could fill the memory with made-up names.
 _ROWS = 5000
@@ -63,7 +63,12 @@ class Board:
     alarm: Alarm | None = None
 
     def observe(self, topic: str, data: bytes) -> msgspec.Struct | None:
-        """Take in one message; return its payload, or None when it was bad and is counted."""
+        """Take in one message; return its payload, or None when it was bad and is counted.
+
+        What a doctor tries to publish says nothing, and is passed over.
+        """
+        if is_doctors(topic):
+            return None
         try:
             payload = read_message(topic, data)
         except BadMessage as error:

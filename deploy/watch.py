@@ -21,7 +21,7 @@ from edge.messaging.broker import BrokerOptions
 from edge.messaging.connection import Connection, Message, OnMessage, open_connection
 from edge.messaging.events import timestamp
 from edge.messaging.retry import Backoff
-from edge.messaging.topics import EVERYTHING, Topics
+from edge.messaging.topics import EVERYTHING_SAID, Topics
 
 # Lines of the terminal that are not rows: title, caption, header, borders.
 _FRAME_LINES = 10
@@ -102,7 +102,7 @@ def _connect(broker: BrokerOptions, options: WatchOptions, on_message: OnMessage
     )
     try:
         connection.subscribe(
-            EVERYTHING if options.device is None else Topics(options.device).everything
+            EVERYTHING_SAID if options.device is None else Topics(options.device).everything_said
         )
     except BrokerError:
         connection.abandon()

@@ -26,7 +26,6 @@ from edge.health import Facts, Release, Watch, parse_listen
 from edge.inference import Inference
 from edge.inference.supervised import Event
 from edge.messaging import (
-    BrokerUnreachable,
     CameraState,
     DeviceState,
     Messenger,
@@ -48,6 +47,7 @@ _DRAIN_S = 15.0
 _STATE_EVERY_S = 1.0
 # What a frame in hand may take after `stop`; an accelerator that hangs takes for ever.
 _LAST_FRAME_S = 5.0
+_TAKERS = {"broker": "the broker", "ingest": "the ingest service"}
 _THERMAL = Path("/sys/class/thermal/thermal_zone0/temp")
 
 # Told of every frame that was worked through, in the thread of its camera.
@@ -133,8 +133,8 @@ class Agent:
         """Work until every source has ended or `stop` is called.
 
         Raises BundleError for a bundle that must not run, SourceError or UsageError for a source
-        that cannot be opened, BrokerError when the broker refuses us (or cannot be reached while
-        all sources are files), and when events stay undelivered at the end.
+        that cannot be opened, BrokerError when the broker cannot be reached or refuses us while all
+        sources are files, and when events stay undelivered at the end.
         """
         if self._config.clock == "system":
             believe_system()
@@ -150,7 +150,9 @@ class Agent:
                 return RunSummary(0, 0.0, 0, 0, None)
             folder = self._config.state_folder()
             folder.mkdir(parents=True, exist_ok=True)
-            with Outbox(folder / "outbox.db", **self._config.outbox.limits()) as outbox:
+            with Outbox(
+                folder / "outbox.db", device=self._device, **self._config.outbox.limits()
+            ) as outbox:
                 letters = self._letters = Correspondence(
                     self._config,
                     self._boot,
@@ -292,8 +294,9 @@ class Agent:
     def _connect(self, messenger: Messenger, *, finite: bool) -> None:
         try:
             messenger.wait_connected(_CONNECT_S)
-        except BrokerUnreachable as error:
-            # Files end, and nobody would hear of them. A barn's cameras go on: events wait on disk.
+        except BrokerError as error:
+            # Files end, and nobody would hear of them. A barn's cameras go on: events wait on disk,
+            # and what is refused after a power cut may be allowed when all of it is up again.
             if finite:
                 raise
             self._held_back.clear()
@@ -330,6 +333,7 @@ class Agent:
             inference_restarts=0 if inference is None else inference.restarted,
             outbox_depth=outbox.depth,
             outbox_share=outbox.share,
+            waits_for=_TAKERS[self._config.outbox.ack],
             outbox_age_s=None if waited is None else max(0.0, waited.total_seconds()),
             temperature_c=_temperature(),
         )

@@ -37,7 +37,8 @@ class CameraNumbers:
 class Numbers:
     """All numbers at one moment. outbox_age_s: of the oldest event that waits, None for none.
 
-    memory_mb, children_mb: of the agent, and of the processes that it started.
+    waits_for: who must take those, in words. memory_mb, children_mb: of the agent, and of the
+    processes that it started.
     """
 
     cameras: dict[str, CameraNumbers]
@@ -53,6 +54,7 @@ class Numbers:
     temperature_c: float | None
     memory_mb: float
     children_mb: float
+    waits_for: str = "the broker"
 
 
 def render(numbers: Numbers) -> bytes:
@@ -87,7 +89,11 @@ def _families(numbers: Numbers) -> Iterator[Any]:
     for name, text, value in (
         ("earmark_healthy", "1 while nothing is wrong, as /healthz says", float(numbers.healthy)),
         ("earmark_degraded", "1 while an accelerator is missed", float(numbers.degraded)),
-        ("earmark_outbox_events", "Events that wait for the broker", numbers.outbox_depth),
+        (
+            "earmark_outbox_events",
+            f"Events that wait for {numbers.waits_for}",
+            numbers.outbox_depth,
+        ),
         ("earmark_outbox_oldest_seconds", "Age of the oldest of them", numbers.outbox_age_s or 0),
     ):
         yield GaugeMetricFamily(name, text, value=value)

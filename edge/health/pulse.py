@@ -82,12 +82,17 @@ class Pulse:
             self._begun.pop(camera, None)
 
     def condition(
-        self, *, degraded: str = "", outbox_share: float = 0.0, trouble: str = ""
+        self,
+        *,
+        degraded: str = "",
+        outbox_share: float = 0.0,
+        waits_for: str = "the broker",
+        trouble: str = "",
     ) -> Condition:
         """Return how the agent is.
 
         degraded: an accelerator that is missed, in words. outbox_share: how full the outbox is.
-        trouble: another problem, in words.
+        waits_for: who must take what is in it. trouble: another problem, in words.
         """
         now_s, limits = self._clock(), self._limits
         with self._lock:
@@ -101,7 +106,7 @@ class Pulse:
         if trouble:
             problems.append(trouble)
         if outbox_share >= limits.outbox_share:
-            problems.append(f"outbox: {outbox_share:.0%} full; the broker takes nothing")
+            problems.append(f"outbox: {outbox_share:.0%} full; {waits_for} takes nothing")
         warnings = [degraded] if degraded else []
         for name, seconds in sorted(away.items()):
             text = f"camera {name}: away for {seconds:.0f} s"

@@ -18,7 +18,10 @@ from edge.memory import shares_mb
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What only the agent knows, asked for when somebody wants to see it."""
+    """What only the agent knows, asked for when somebody wants to see it.
+
+    waits_for: who must take what is in the outbox, in words.
+    """
 
     backend: str
     degraded: bool
@@ -29,6 +32,7 @@ class Facts:
     outbox_age_s: float | None
     outbox_share: float
     temperature_c: float | None
+    waits_for: str = "the broker"
 
 
 class Watch:
@@ -120,7 +124,9 @@ class Watch:
         except EarmarkError as error:  # the outbox's disk: a problem to tell, none to die of
             return self._pulse.condition(trouble=str(error))
         missed = f"no accelerator: {facts.backend} serves" if facts.degraded else ""
-        return self._pulse.condition(degraded=missed, outbox_share=facts.outbox_share)
+        return self._pulse.condition(
+            degraded=missed, outbox_share=facts.outbox_share, waits_for=facts.waits_for
+        )
 
     def metrics(self) -> bytes:
         """Return all numbers in Prometheus' text format; UsageError without its library,
@@ -138,6 +144,7 @@ class Watch:
                 sightings=sightings,
                 outbox_depth=facts.outbox_depth,
                 outbox_age_s=facts.outbox_age_s,
+                waits_for=facts.waits_for,
                 inference_restarts=facts.inference_restarts,
                 backend=facts.backend,
                 release=facts.release,

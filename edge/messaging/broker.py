@@ -28,6 +28,7 @@ class BrokerUnreachable(BrokerError):  # noqa: N818
 
 # OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED.
 _NOT_NOW = frozenset({9, 10})
+_HUNG_UP = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,11 @@ def connect_failure(broker: BrokerOptions, error: Exception) -> BrokerError:
         return BrokerRefused(
             f"{where}: its certificate is not trusted ({error.verify_message}); give the CA that "
             "signed it, and check this machine's clock"
+        )
+    if isinstance(error, _HUNG_UP):
+        # Proxies do so while the broker behind them is not up yet.
+        return BrokerUnreachable(
+            f"{where}: hung up in the TLS handshake; is the broker up, and is this its TLS port?"
         )
     if isinstance(error, ssl.SSLError):
         reason = getattr(error, "reason", None) or "handshake failed"

@@ -7,7 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
 from edge.errors import BrokerError
+from edge.messaging.animals import AnimalBoard
 from edge.messaging.broker import BrokerOptions, BrokerRefused, BrokerUnreachable
 from edge.messaging.connection import (
     MQTT_5,
@@ -26,7 +29,15 @@ from edge.messaging.delivery import (
     availability,
     new_alarm,
 )
-from edge.messaging.events import DeviceState, Ingested, Reply, Sighting, decode
+from edge.messaging.events import (
+    DeviceState,
+    Ingested,
+    LastSeen,
+    PayloadError,
+    Reply,
+    Sighting,
+    decode,
+)
 from edge.messaging.flow import Acknowledgement, Flow
 from edge.messaging.intake import Intake
 from edge.messaging.outbox import Outbox
@@ -36,7 +47,7 @@ from edge.messaging.topics import Topics, check_id
 __all__ = ["BrokerOptions", "BrokerRefused", "BrokerUnreachable", "Messenger"]
 
 LOG = logging.getLogger(__name__)
-_SESSION_EXPIRY_S = 7 * 24 * 3600
+SESSION_EXPIRY_S = 7 * 24 * 3600
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 60.0
 # A connection that lasted less is not a success that shortens the next wait.
@@ -90,7 +101,7 @@ class Messenger:
             self._handlers[self._topics.ingest] = self._ingested
         self._stream: str | None = None
         self._unheard: set[str] = set()
-        self._mailbox = Mailbox()
+        self._mailbox = Mailbox(AnimalBoard(boot))
         self._waker = Waker()
         self._flow = Flow(outbox, on_problem, ack=ack, drain_per_s=drain_per_s)
         self._intake = Intake(outbox, self._stored, on_problem, gather_s=gather_s)
@@ -117,6 +128,7 @@ class Messenger:
     def start(self) -> None:
         """Begin to connect, in the background, for as long as it takes."""
         self._look_aside()
+        self._correct_animals()
         self._thread.start()
 
     def wait_connected(self, timeout_s: float) -> None:
@@ -200,15 +212,26 @@ class Messenger:
         self._waker.wake()
 
     def _look_aside(self) -> None:
-        """Tell that the outbox was damaged: what waited in it is lost, and nobody can count it."""
+        """Tell that an outbox was moved aside: what waited in it will not be sent."""
         before, self._stream = self._stream, self._outbox.stream
         if self._outbox.moved_aside is not None and before != self._stream:
+            foreign = self._outbox.foreign
             text = (
-                f"the outbox was damaged; it lies in {self._outbox.moved_aside} now, and a new "
-                "stream begins"
+                f"{foreign or 'the outbox was damaged'}; it lies in {self._outbox.moved_aside} "
+                "now, and a new stream begins"
             )
             self._on_problem(text)
-            self.alarm("outbox-damaged", text)
+            self.alarm("outbox-damaged" if foreign is None else "outbox-of-another", text)
+
+    def _correct_animals(self) -> None:
+        """Whom an earlier run left present, because it crashed, is not known to be there now."""
+        for animal, payload in self._outbox.present.items():
+            try:
+                seen = decode(payload, LastSeen)
+            except PayloadError:
+                continue
+            if (seen.device, seen.animal) == (self._topics.device, animal):
+                self._mailbox.animals[animal] = msgspec.structs.replace(seen, present=False)
 
     def _ingested(self, message: Message) -> None:
         word = decode(message.payload, Ingested)
@@ -246,7 +269,7 @@ class Messenger:
             self._broker,
             self._topics.device,
             will=self._will,
-            session_expiry_s=_SESSION_EXPIRY_S,
+            session_expiry_s=SESSION_EXPIRY_S,
             on_message=self._receive,
             spoke_5=self._spoke_5,
         )

@@ -128,6 +128,7 @@ class Connection:
     reason code when it said goodbye.
     client_id: the session's name. session_expiry_s: how long the broker keeps the session after
     the connection is lost; 0 begins a clean one. on_message: called in the thread that turns.
+    leave_messages: acknowledge none that comes, so that the session's next connection gets it.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class Connection:
         will: Will | None = None,
         session_expiry_s: int = 0,
         on_message: OnMessage | None = None,
+        leave_messages: bool = False,
     ) -> None:
         self.broker = broker
         self.protocol = protocol
@@ -155,6 +157,7 @@ class Connection:
         self._acks: list[Ack] = []
         self._subscribed: dict[int, list[ReasonCode]] = {}
         self._on_message = on_message
+        self._leave_messages = leave_messages
         self._client = self._new_client(client_id, will, session_expiry_s)
         self._open(session_expiry_s)
 
@@ -280,6 +283,7 @@ class Connection:
             # Else paho would go on to MQTT 3.1 by itself.
             reconnect_on_failure=False,
             transport="websockets" if self.broker.websockets else "tcp",
+            manual_ack=self._leave_messages,
         )
         if self.broker.websockets:
             client.ws_set_options(path=self.broker.path)
@@ -445,6 +449,7 @@ def open_connection(
     session_expiry_s: int = 0,
     on_message: OnMessage | None = None,
     spoke_5: bool = False,
+    leave_messages: bool = False,
 ) -> Connection:
     """Connect with MQTT 5, or with 3.1.1 when the broker does not speak 5.
 
@@ -462,6 +467,7 @@ def open_connection(
             will=will,
             session_expiry_s=session_expiry_s,
             on_message=on_message,
+            leave_messages=leave_messages,
         )
 
     try:

@@ -48,12 +48,19 @@ class Damaged(sqlite3.DatabaseError):
     """Bytes that are not what was written."""
 
 
+class Foreign(sqlite3.DatabaseError):
+    """A sound file that belongs to somebody else; its text says to whom."""
+
+
 class Database:
     """The file, opened when needed. Not thread-safe.
 
     schema: the version of its tables. steps: SQL that brings a file of version n to n + 1; 0 is a
     new one. opened: called with every newly opened connection; Damaged when what it finds cannot
-    be. EarmarkError, in one line, for whatever it cannot help.
+    be, Foreign when it is not ours. EarmarkError, in one line, for whatever it cannot help.
+
+    moved_aside: where such a file lies that was found last; foreign: whose it was, in words, None
+    for a damaged one.
     """
 
     def __init__(
@@ -66,6 +73,7 @@ class Database:
     ) -> None:
         self.path = path
         self.moved_aside: Path | None = None
+        self.foreign: str | None = None
         self._schema = schema
         self._steps = steps
         self._opened = opened
@@ -83,8 +91,8 @@ class Database:
     def run(self, work: Callable[[], T]) -> T:
         """Do `work`, and again after a failure that this object can mend.
 
-        A damaged file is moved aside and a new one begun, a full disk gets the ballast, after an
-        I/O error the file is opened anew.
+        A damaged or foreign file is moved aside and a new one begun, a full disk gets the ballast,
+        after an I/O error the file is opened anew.
         """
         for left in reversed(range(_ATTEMPTS)):
             try:
@@ -138,9 +146,15 @@ class Database:
 
     def _mend(self, error: sqlite3.Error) -> bool:
         code = _code(error)
+        if isinstance(error, Foreign):
+            self._drop()
+            self._move_aside("other-device")
+            self.foreign = str(error)
+            return True
         if isinstance(error, Damaged) or code in _DAMAGED:
             self._drop()
-            self._move_aside()
+            self._move_aside("damaged")
+            self.foreign = None
             return True
         if code == sqlite3.SQLITE_FULL:
             return self._ballast.release() or self._begin_log_anew()
@@ -207,8 +221,8 @@ class Database:
             with contextlib.suppress(sqlite3.Error):
                 db.close()
 
-    def _move_aside(self) -> None:
-        aside = self.path.with_name(f"{self.path.name}.damaged")
+    def _move_aside(self, why: str) -> None:
+        aside = self.path.with_name(f"{self.path.name}.{why}")
         try:
             for suffix in ("", "-wal", "-shm"):
                 # One copy is kept for whoever wants to look; more would fill the disk.
@@ -219,7 +233,7 @@ class Database:
                     part.replace(kept)
         except OSError as error:
             raise EarmarkError(
-                f"{self.path}: damaged, and cannot be moved aside ({error.strerror})"
+                f"{self.path}: {why}, and cannot be moved aside ({error.strerror})"
             ) from error
         flush_folder(self.path.parent)
         self.moved_aside = aside

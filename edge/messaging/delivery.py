@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 import msgspec
 
+from edge.errors import EarmarkError
 from edge.messaging.animals import AnimalBoard
 from edge.messaging.connection import Ack, Connection, Terms
 from edge.messaging.events import (
@@ -20,6 +22,7 @@ from edge.messaging.events import (
     Availability,
     DeviceState,
     Gap,
+    LastSeen,
     OutboxState,
     PayloadError,
     Reply,
@@ -40,6 +43,7 @@ _GAP_AGAIN_S = 60.0
 _ANSWERS = 16
 
 Status = Literal["online", "offline", "stopped"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +69,17 @@ class Notice:
 class Mailbox:
     """What other threads leave for the network thread; it outlives connections.
 
-    animals: payload by topic that is not yet sent. board: network thread only. answers: the oldest
+    board: network thread only. animals: the word on each that is not yet sent. answers: the oldest
     gives way when nobody takes them. notices: by topic.
     """
 
+    board: AnimalBoard
     lock: threading.Lock = field(default_factory=threading.Lock)
     state: DeviceState | None = None
     alarms: deque[Alarm] = field(default_factory=lambda: deque(maxlen=_ALARMS))
-    animals: dict[str, bytes] = field(default_factory=dict)
+    animals: dict[str, LastSeen] = field(default_factory=dict)
     answers: deque[Answer] = field(default_factory=lambda: deque(maxlen=_ANSWERS))
     notices: dict[str, Notice] = field(default_factory=dict)
-    board: AnimalBoard = field(default_factory=AnimalBoard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ class _Sent:
     payload: bytes
     event: Outgoing | None = None
     alarm: Alarm | None = None
-    animal: bool = False
+    animal: LastSeen | None = None
     answer: Answer | None = None
     notice: Notice | None = None
 
@@ -172,12 +176,12 @@ class Delivery:
         self._flow.disconnected(self._connection.hung_up)
         with self._mailbox.lock:
             for sent in reversed(self._sent.values()):
-                if sent.animal:
-                    self._mailbox.animals.setdefault(sent.topic, sent.payload)
+                if sent.animal is not None:
+                    self._mailbox.animals.setdefault(sent.animal.animal, sent.animal)
                 elif sent.alarm is not None and sent.alarm.gap is None:
-                    self._mailbox.alarms.appendleft(sent.alarm)
+                    _put_back(self._mailbox.alarms, sent.alarm)
                 elif sent.answer is not None:
-                    self._mailbox.answers.appendleft(sent.answer)
+                    _put_back(self._mailbox.answers, sent.answer)
         self._sent.clear()
 
     # -- sending -----------------------------------------------------------------------------------
@@ -200,6 +204,8 @@ class Delivery:
     def _send_events(self) -> None:
         for event in self._flow.next(self._free()):
             self._send_event(event)
+        # What was dropped at the end of the stream is no jump in its numbers yet.
+        self._tell(self._mailbox.board.passed(*self._flow.passed))
 
     def _send_event(self, outgoing: Outgoing) -> None:
         row = outgoing.row
@@ -217,9 +223,11 @@ class Delivery:
             return
         self._publish(_Sent(self._topics.sighting, payload, event=outgoing))
         if not outgoing.again:
-            with self._mailbox.lock:
-                for seen in self._mailbox.board.observe(event):
-                    self._mailbox.animals[self._topics.animal(seen.animal)] = encode(seen)
+            self._tell(self._mailbox.board.observe(event))
+
+    def _tell(self, changes: Iterable[LastSeen]) -> None:
+        with self._mailbox.lock:
+            self._mailbox.animals.update((seen.animal, seen) for seen in changes)
 
     def _send_animals(self) -> None:
         """Behind a long backlog only the newest word on each animal is sent."""
@@ -227,9 +235,16 @@ class Delivery:
             return
         with self._mailbox.lock:
             waiting = self._mailbox.animals
-            chosen = {topic: waiting.pop(topic) for topic in list(waiting)[: self._free()]}
-        for topic, payload in chosen.items():
-            self._publish(_Sent(topic, payload, animal=True), retain=True)
+            chosen = [waiting.pop(animal) for animal in list(waiting)[: self._free()]]
+        known = self._outbox.present
+        new = {one.animal: encode(one) for one in chosen if one.present and one.animal not in known}
+        if new:
+            # A disk that fails is told of elsewhere; the animals are there all the same.
+            with contextlib.suppress(EarmarkError):
+                self._outbox.note_present(new)
+        for seen in chosen:
+            sent = _Sent(self._topics.animal(seen.animal), encode(seen), animal=seen)
+            self._publish(sent, retain=True)
 
     def _send_answers(self) -> None:
         with self._mailbox.lock:
@@ -339,6 +354,8 @@ class Delivery:
                 self._flow.gap_told(gap)
             elif sent.notice is not None:
                 sent.notice.taken = True
+            elif sent.animal is not None and not sent.animal.present:
+                self._gone(sent.animal.animal)
         elif event is not None and ack.failure in NEVER:
             self._flow.set_aside(event.row, event.stream, ack.reason)
         else:
@@ -350,6 +367,13 @@ class Delivery:
                 f"{self._outbox.depth} events wait",
             )
 
+    def _gone(self, animal: str) -> None:
+        """Forget an animal that was told as gone, unless it is back already."""
+        on_their_way = (sent.animal for sent in self._sent.values())
+        if not any(one and one.present and one.animal == animal for one in on_their_way):
+            with contextlib.suppress(EarmarkError):
+                self._outbox.note_gone(animal)
+
     def _complain(self, topic: str, what: str) -> None:
         """Tell what is wrong with a topic, once until it works."""
         if topic not in self._complained:
@@ -359,6 +383,12 @@ class Delivery:
     def _free(self) -> int:
         """How many more publishes the window has room for."""
         return max(self._connection.window - len(self._sent), 0)
+
+
+def _put_back(queue: deque[T], item: T) -> None:
+    """Put what is older than all that waits in front, unless there is no room: the newest stay."""
+    if queue.maxlen is None or len(queue) < queue.maxlen:
+        queue.appendleft(item)
 
 
 def availability(device: str, boot: str, status: Status) -> bytes:

@@ -151,6 +151,8 @@ class Flow:
         rows = self.outbox.pending(room, after=self._cursor, until=last)
         # Nothing else waits up to `last`: what is missing there was dropped.
         self._cursor = rows[-1].seq if len(rows) == room else last
+        # A lost connection takes the cursor back, but ingest may have what had no answer.
+        self._known = max(self._known, self._cursor)
         rows = [row for row in rows if row.seq not in self._taken]
         self._unanswered |= {row.seq: row for row in rows}
         return [Outgoing(row, self._stream, row.seq <= self._late_until, False) for row in rows]
@@ -180,6 +182,11 @@ class Flow:
         if self._back is not None:
             unsure.append(self._back)
         return min(unsure) - 1
+
+    @property
+    def passed(self) -> tuple[str, int]:
+        """The stream, and up to which number all that waited there was given out by `next`."""
+        return self._stream, self._cursor
 
     @property
     def behind(self) -> bool:
@@ -250,7 +257,7 @@ class Flow:
         """Take the word of an ingest service: everything up to a number is stored for good."""
         if not self._ingest:
             return
-        if word.stream != self._stream or word.seq > max(self._known, self._cursor):
+        if word.stream != self._stream or word.seq > self._known:
             self.ignored += 1
             what = "another stream" if word.stream != self._stream else "events never sent"
             self._complain(f"down/ingest speaks of {what}; ignored")

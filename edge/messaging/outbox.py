@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +18,11 @@ import msgspec
 
 from edge.messaging import gaps
 from edge.messaging.ballast import Ballast
-from edge.messaging.database import Damaged, Database
+from edge.messaging.database import Damaged, Database, Foreign
 from edge.messaging.events import EVENT_LIMIT_BYTES, Gap, Sighting, encode
 from edge.messaging.ulid import UlidMaker
 
-SCHEMA = 2
+SCHEMA = 3
 _MIB = 1 << 20
 # What a row costs beside its payload, roughly: key, length, page overhead.
 _ROW_OVERHEAD_BYTES = 64
@@ -43,6 +43,7 @@ CREATE TABLE event (
 CREATE TABLE poison (seq INTEGER PRIMARY KEY, why TEXT NOT NULL, payload BLOB NOT NULL);
 """,
     1: "ALTER TABLE event ADD COLUMN stored REAL NOT NULL DEFAULT 0;\n",
+    2: "CREATE TABLE present (animal TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID;\n",
 }
 
 # What of the tally is in the file; the rest can be counted there.
@@ -87,7 +88,9 @@ class Outbox:
     transaction that stores the new ones, and `gaps` counts them exactly. Age is the time an agent
     ran, not wall time, which a device without a clock chip does not know. A `ballast` file of
     `ballast_bytes` beside it is given up when the disk is full. A damaged file is moved aside
-    (`moved_aside`) and a new stream begins; seq never falls within a stream.
+    (`moved_aside`) and a new stream begins; seq never falls within a stream. So is the outbox of
+    another `device` (`foreign`): a device was renamed, or its disk copied. What waits in it speaks
+    in that one's name, and two devices must not number one stream.
 
     Errors: EarmarkError when the file cannot be opened, is another process's, or the disk is full
     or fails. What failed did not happen, and works again when the cause is gone.
@@ -97,6 +100,7 @@ class Outbox:
         self,
         path: Path,
         *,
+        device: str | None = None,
         limit_bytes: int = 256 * _MIB,
         limit_rows: int = 2_000_000,
         limit_age_s: float | None = None,
@@ -108,6 +112,7 @@ class Outbox:
     ) -> None:
         self.path = path
         self.refused = 0
+        self._device = device
         self._limit_bytes = limit_bytes
         self._limit_rows = limit_rows
         self._limit_age_s = limit_age_s
@@ -118,6 +123,7 @@ class Outbox:
         self._lock = threading.RLock()
         self._stream = ""
         self._tally = _Tally()
+        self._present: dict[str, bytes] = {}
         self._born_s = clock()
         self._ballast_due_s = clock()
         self._ballast = Ballast(path.with_name("ballast"), ballast_bytes)
@@ -179,6 +185,23 @@ class Outbox:
         with self._lock:
             self._tally.sent = seq
 
+    def note_present(self, seen: Mapping[str, bytes]) -> None:
+        """Remember, by animal, who is about to be told as present, and with which words.
+
+        After a power cut this is known whenever the events behind it are not waiting any more.
+        """
+        self._run(lambda: self._note_present(seen))
+
+    def note_gone(self, animal: str) -> None:
+        """Forget an animal of whom the broker knows that it is present no longer."""
+        if animal in self._present:
+            self._run(lambda: self._note_gone(animal))
+
+    @property
+    def present(self) -> dict[str, bytes]:
+        """Of whom the broker may believe, by animal, that they are present; this run's or not."""
+        return dict(self._present)
+
     @property
     def stream(self) -> str:
         """The stream's id, 32 hex digits; a new file is a new stream."""
@@ -186,8 +209,13 @@ class Outbox:
 
     @property
     def moved_aside(self) -> Path | None:
-        """Where a damaged file lies that was found since this object was made."""
+        """Where a damaged or foreign file lies that was found since this object was made."""
         return self._file.moved_aside
+
+    @property
+    def foreign(self) -> str | None:
+        """Whose the file is that was moved aside, in words; None for a damaged one."""
+        return self._file.foreign
 
     @property
     def last_seq(self) -> int:
@@ -409,6 +437,17 @@ class Outbox:
             self._take_stock(db)
             self._write_tally(db, self._tally)
 
+    def _note_present(self, seen: Mapping[str, bytes]) -> None:
+        # What leaves the file later is written behind it: no flush of its own is needed.
+        with self._file.transaction(durable=False) as db:
+            db.executemany("INSERT OR REPLACE INTO present VALUES (?, ?)", list(seen.items()))
+        self._present |= seen
+
+    def _note_gone(self, animal: str) -> None:
+        with self._file.transaction(durable=False) as db:
+            db.execute("DELETE FROM present WHERE animal = ?", (animal,))
+        self._present.pop(animal, None)
+
     def _gap_reported(self, gap: Gap) -> None:
         if gap.stream == self._stream:
             with self._transaction() as db:
@@ -445,6 +484,7 @@ class Outbox:
     def _opened(self, db: sqlite3.Connection) -> None:
         """Take stock of a file that was just opened."""
         meta = dict(db.execute("SELECT key, value FROM meta"))
+        self._check_owner(db, meta.get("device"))
         stream = meta.get("stream")
         if stream is None:
             stream = uuid.uuid4().hex
@@ -472,8 +512,24 @@ class Outbox:
         known.rows, known.bytes = rows, int(size)
         known.next_seq = max(known.next_seq, last + 1)
         self._stream, self._tally = stream, known
+        self._present = {
+            str(animal): payload if isinstance(payload, bytes) else b""
+            for animal, payload in db.execute("SELECT animal, payload FROM present")
+        }
         self._born_s = self._clock() - known.age_s
         self._take_stock(db)
+
+    def _check_owner(self, db: sqlite3.Connection, owner: object) -> None:
+        """Make the file this device's; Foreign when it is another's, and says how much waits."""
+        if self._device is None or owner == self._device:
+            return
+        if owner is None:
+            db.execute("INSERT INTO meta VALUES ('device', ?)", (self._device,))
+            return
+        if not isinstance(owner, str):
+            raise Damaged("device")
+        (count,) = db.execute("SELECT count(*) FROM event").fetchone()
+        raise Foreign(f"the outbox is of the device {owner!r}, with {count} events that wait")
 
     def _undo(self, db: sqlite3.Connection, known: _Tally) -> None:
         """Take back a commit that was reported as failed and is in the file all the same.

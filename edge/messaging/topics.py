@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from edge.errors import UsageError
 
 ROOT = "earmark/v1"
-EVERYTHING = f"{ROOT}/#"
+# What devices say. What is said to them is theirs to read.
+EVERYTHING_SAID = f"{ROOT}/+/up/#"
 # `$` alone also matches before a final newline in Python; this form means the same to JSON Schema.
 ID_PATTERN = r"^[a-z0-9][a-z0-9-]{1,47}$(?!\n)"
 # What a track's votes and reasons are called when nobody is named.
@@ -91,9 +92,9 @@ class Topics:
         return self._down("ingest")
 
     @property
-    def everything(self) -> str:
-        """The filter that matches all topics of this device."""
-        return f"{ROOT}/{self.device}/#"
+    def everything_said(self) -> str:
+        """The filter that matches all that this device says."""
+        return self._up("#")
 
     def animal(self, animal: str) -> str:
         """Retained: where `animal` was last seen. UsageError when its id is not allowed."""
@@ -113,6 +114,12 @@ class Address:
     device: str
     kind: str
     animal: str | None = None
+
+
+def is_doctors(topic: str) -> bool:
+    """Return whether a topic is where some device's doctor tries to publish."""
+    device = topic.removeprefix(f"{ROOT}/").partition("/")[0]
+    return bool(_ID.search(device)) and topic == Topics(device).doctor
 
 
 def parse_topic(topic: str) -> Address | None:

@@ -110,6 +110,12 @@ def test_a_bad_message_is_counted_by_what_is_wrong(topic: str, data: bytes, why:
     assert "3 messages ignored" in drawn(board)
 
 
+def test_what_a_doctor_tries_is_passed_over():
+    board = Board()
+    assert board.observe(f"{ROOT}/doctor", b"{}") is None
+    assert board.bad_summary() == ""
+
+
 @given(st.text(max_size=60), st.binary(max_size=100))
 def test_whatever_arrives_nothing_breaks(topic: str, data: bytes):
     board = Board()

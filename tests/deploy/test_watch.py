@@ -87,6 +87,24 @@ def test_one_device_only_for_some_seconds(mosquitto, publisher, watch):
     assert [json.loads(line)["payload"]["device"] for line in out.splitlines()] == ["barn-8"]
 
 
+@pytest.mark.parametrize("device", [[], ["--device", "barn-7"]])
+def test_what_is_said_to_devices_and_by_their_doctors_is_none_of_its_business(
+    mosquitto, publisher, watch, device
+):
+    send(publisher, TOPIC, said("online"), retain=True)
+    for leaf in ("down/ingest", "down/hint"):
+        send(publisher, f"earmark/v1/barn-7/{leaf}", b"{}", retain=True)
+    process = watch("--broker", mosquitto.url, "--json", *device)
+    process.stdout.readline()
+    for leaf in ("down/command", "down/ingest", "up/doctor"):
+        send(publisher, f"earmark/v1/barn-7/{leaf}", b"{}")
+    send(publisher, TOPIC, said("stopped"))
+    assert json.loads(process.stdout.readline())["payload"]["status"] == "stopped"
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=20)
+    assert (process.returncode, out, error) == (0, "", "")
+
+
 def test_without_a_terminal_the_table_is_printed_once(mosquitto, publisher, watch):
     send(publisher, TOPIC, said("online"), retain=True)
     out, error = watch("--broker", mosquitto.url, "--for", "1").communicate(timeout=30)

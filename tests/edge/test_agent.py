@@ -375,6 +375,8 @@ def test_what_a_camera_sees_while_the_broker_is_away_is_told_later(
     assert all(event.replayed for event in events[:waiting])
     assert not any(event.replayed for event in events[waiting:])
     check_pairs(events[:waiting])
+    with Outbox(tmp_path / "outbox.db", device="barn-8") as outbox:
+        assert "'barn-1'" in str(outbox.foreign)
 
 
 def test_a_bundle_without_a_detector_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -21,9 +21,15 @@ from edge.agent import Agent, Observer, RunSummary
 from edge.camera_watch import pipeline_options
 from edge.capture import Link, open_source
 from edge.capture.source import StatusListener
-from edge.config import AgentConfig, CameraConfig, NamingConfig, SightingsConfig
+from edge.config import (
+    AgentConfig,
+    CameraConfig,
+    NamingConfig,
+    OutboxConfig,
+    SightingsConfig,
+)
 from edge.errors import BrokerError, BundleError, EarmarkError, SourceError, UsageError
-from edge.messaging import BrokerRefused, BrokerUnreachable, DeviceState, Sighting
+from edge.messaging import BrokerRefused, BrokerUnreachable, DeviceState, Outbox, Sighting
 from edge.pipeline import FrameResult
 from edge.release.bundle import Bundle
 from edge.vision.types import Detections, Frame, Image
@@ -417,22 +423,22 @@ def test_a_broker_that_says_no_ends_a_run_over_files(
     assert messenger.made[0].events == []
 
 
+@pytest.mark.parametrize("kind", [BrokerUnreachable, BrokerRefused])
 def test_cameras_go_on_without_a_broker(
     make_herd: Make,
     harness: Harness,
     messenger: type[FakeMessenger],
     wait_until: Callable[..., None],
+    kind: type[BrokerError],
 ) -> None:
-    messenger.refusal = BrokerUnreachable("broker x: nothing listens there")
+    messenger.refusal = kind("broker x: not as you wish")
     agent = harness.agent(camera(make_herd(frames=30) / "pen.mp4", loop=True))
     thread = threading.Thread(target=agent.run)
     thread.start()
     wait_until(lambda: messenger.made and messenger.made[0].of("start"), timeout_s=30)
     agent.stop()
     thread.join(10)
-    assert harness.said == [
-        "broker x: nothing listens there; sightings wait in the outbox meanwhile"
-    ]
+    assert harness.said == ["broker x: not as you wish; sightings wait in the outbox meanwhile"]
 
 
 def test_undelivered_events_are_a_failure_that_says_where_they_are(
@@ -517,3 +523,15 @@ def test_a_camera_lost_while_its_frame_is_worked_on_is_not_up_again(
     assert messenger.made[0].states[-1].degraded
     agent.stop()
     thread.join(20)
+
+
+@pytest.mark.parametrize(
+    ("ack", "who"), [("broker", "the broker"), ("ingest", "the ingest service")]
+)
+def test_who_must_take_what_waits_is_told(
+    harness: Harness, tmp_path: Path, ack: Literal["broker", "ingest"], who: str
+) -> None:
+    agent = harness.agent(camera("x.mp4"), outbox=OutboxConfig(ack=ack))
+    agent._bundle = harness.bundle
+    with Outbox(tmp_path / "outbox.db") as outbox:
+        assert agent._facts(outbox).waits_for == who

@@ -105,12 +105,80 @@ def test_an_animal_that_left_the_herd_leaves_home_assistant(make) -> None:
     home.announce(["cow004", "cow009"])
     home.announce(["cow004"])
     assert said(broker)["animal_cow009_camera"] == {"platform": "sensor"}
+    home.close()
     home, broker = make(enabled=True, animals=True)
     home.announce(["cow004"])
     assert "animal_cow009_camera" not in said(broker)
     home, broker = make(enabled=True)
     home.announce(["cow004"])
     assert said(broker)["animal_cow004_last_seen"] == {"platform": "sensor"}
+
+
+def test_who_left_is_taken_back_until_a_broker_has_heard_of_it(make) -> None:
+    home, _ = make(enabled=True, animals=True)
+    home.announce(["cow004", "cow009"])
+    home.close()
+    for takes, told in ((False, True), (False, True), (True, True), (True, False)):
+        home, broker = make(takes=takes, enabled=True, animals=True)
+        home.announce(["cow004"])
+        assert ("animal_cow009_camera" in said(broker)) == told
+        home.close()
+    # Who comes back is nobody to take back.
+    home, broker = make(enabled=True, animals=True)
+    home.announce(["cow009"])
+    assert said(broker)["animal_cow009_camera"] != {"platform": "sensor"}
+    assert said(broker)["animal_cow004_camera"] == {"platform": "sensor"}
+
+
+def test_an_old_prefix_is_cleared_until_a_broker_has_heard_of_it(make) -> None:
+    home, _ = make(enabled=True, animals=True)
+    home.announce(["cow004"])
+    home.close()
+    for takes, cleared in ((False, True), (False, True), (True, True), (True, False)):
+        home, broker = make(takes=takes, enabled=True, prefix="farm/ha")
+        home.announce([])
+        home.close()
+        assert ((TOPIC, b"") in broker.sent) == cleared
+        assert broker.sent[-1][0] == "farm/ha/device/barn-7/config"
+
+
+def test_back_at_an_old_prefix_nobody_is_left_there(make) -> None:
+    home, _ = make(enabled=True, animals=True)
+    home.announce(["cow004"])
+    home.close()
+    home, _ = make(takes=False, enabled=True, prefix="farm/ha")
+    home.announce([])
+    home.close()
+    home, broker = make(enabled=True)
+    home.announce([])
+    assert broker.sent[0] == ("farm/ha/device/barn-7/config", b"")
+    assert said(broker)["animal_cow004_camera"] == {"platform": "sensor"}
+
+
+def test_switched_off_it_is_taken_back_wherever_it_may_be(make, tmp_path: Path) -> None:
+    home, _ = make(enabled=True)
+    home.announce([])
+    home.close()
+    home, _ = make(takes=False, enabled=True, prefix="farm/ha")
+    home.announce([])
+    home.close()
+    home, broker = make()
+    home.announce([])
+    home.close()
+    assert set(broker.sent) == {(TOPIC, b""), ("farm/ha/device/barn-7/config", b"")}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_announcement_that_is_repeated_was_taken_all_the_same(make) -> None:
+    home, _ = make(enabled=True, animals=True)
+    home.announce(["cow004", "cow009"])
+    home.announce(["cow004"])
+    home._set_notice = Broker(takes=False).set_notice
+    home.handlers[STATUS](Message(STATUS, b"online", False))
+    home.close()
+    home, broker = make(enabled=True, animals=True)
+    home.announce(["cow004"])
+    assert "animal_cow009_camera" not in said(broker)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b'{"topic": 1, "components": {}}'])

@@ -50,6 +50,8 @@ def test_an_outbox_that_is_nearly_full() -> None:
         "outbox.db: disk error",
         "outbox: 90% full; the broker takes nothing",
     )
+    found = pulse.condition(outbox_share=0.9, waits_for="the ingest service")
+    assert found.problems == ("outbox: 90% full; the ingest service takes nothing",)
 
 
 def test_a_frame_that_is_never_done_is_worth_a_restart() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,10 @@ def test_an_outbox_that_cannot_be_asked_is_told_and_nothing_dies_of_it(
 def test_memory_of_the_agent_is_its_own(tmp_path: Path) -> None:
     world = World(tmp_path)
     assert metric(world, 'earmark_memory_megabytes{process="agent"}') > 5
+
+
+@pytest.mark.parametrize("who", ["the broker", "the ingest service"])
+def test_a_full_outbox_says_who_takes_nothing(tmp_path: Path, who: str) -> None:
+    world = World(tmp_path, lambda: replace(facts(), outbox_share=0.95, waits_for=who))
+    assert world.watch.condition().problems == (f"outbox: 95% full; {who} takes nothing",)
+    assert f"Events that wait for {who}" in world.watch.metrics().decode()

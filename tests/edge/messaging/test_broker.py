@@ -118,6 +118,9 @@ def test_certificate_files_are_named_when_they_are_no_use(tmp_path: Path):
         (OSError(101, "Network is unreachable"), BrokerUnreachable, "Network is unreachable"),
         (ssl.SSLCertVerificationError(1, "x"), BrokerRefused, "not trusted"),
         (ssl.SSLError(1, "WRONG_VERSION_NUMBER"), BrokerRefused, "TLS"),
+        (ssl.SSLEOFError(8, "UNEXPECTED_EOF_WHILE_READING"), BrokerUnreachable, "hung up"),
+        (ssl.SSLZeroReturnError(6, "closed"), BrokerUnreachable, "hung up"),
+        (ConnectionResetError(104, "Connection reset by peer"), BrokerUnreachable, "reset"),
     ],
 )
 def test_each_failure_to_connect_has_its_line(error: Exception, kind: type, words: str):

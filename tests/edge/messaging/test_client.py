@@ -97,6 +97,46 @@ def test_every_sighting_arrives_exactly_as_in_the_outbox(
     assert not barn.messenger.connected
 
 
+def test_the_outbox_of_another_device_is_told_and_nothing_of_it_is_sent(tmp_path, make_event):
+    with Outbox(tmp_path / "outbox.db", device="barn-7") as outbox:
+        outbox.append([make_event(), make_event()])
+    problems: list[str] = []
+    broker = BrokerOptions(f"mqtt://127.0.0.1:{free_port()}")
+    with Outbox(tmp_path / "outbox.db", device="barn-8") as outbox:
+        messenger = Messenger(broker, "barn-8", "b8", outbox, problems.append)
+        messenger.start()
+        assert messenger.stop(0) == 0
+        (alarm,) = messenger._mailbox.alarms
+    assert alarm.kind == "outbox-of-another"
+    assert alarm.text == problems[0]
+    assert "'barn-7', with 2 events that wait" in alarm.text
+
+
+@pytest.mark.slow
+def test_whom_a_run_that_crashed_left_present_the_next_one_corrects(
+    device, mosquitto, subscribe, make_event, wait_until
+):
+    first = device(mosquitto.url, boot="b7")
+    first.messenger.start()
+    first.messenger.wait_connected(10)
+    first.messenger.publish([make_event(type="start", boot="b7")])
+    # No end, as with a process that was killed.
+    assert first.messenger.stop(10) == 0
+    first.outbox.close()
+    subscriber = subscribe(mosquitto.port)
+    wait_until(lambda: subscriber.payloads("animal/cow004"))
+    second = device(mosquitto.url, boot="b8")
+    second.messenger.start()
+    second.messenger.wait_connected(10)
+    wait_until(lambda: len(subscriber.payloads("animal/cow004")) == 2)
+    words = [decode(data, LastSeen) for data in subscriber.payloads("animal/cow004")]
+    assert [(word.present, word.boot, word.seq) for word in words] == [
+        (True, "b7", 1),
+        (False, "b7", 1),
+    ]
+    wait_until(lambda: not second.outbox.present)
+
+
 @pytest.mark.slow
 def test_who_subscribes_later_finds_state_animals_and_availability(
     device, mosquitto, subscribe, make_event, wait_until

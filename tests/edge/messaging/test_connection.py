@@ -144,3 +144,25 @@ def test_nobody_there_is_one_line():
     assert str(caught.value) == (
         f"broker 127.0.0.1:{port}: nothing listens there; start the broker or correct the address"
     )
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_proxy_without_its_broker_is_no_refusal(reset):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            one, _ = listener.accept()
+            one.recv(100)
+            if reset:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            else:
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+        proxy = threading.Thread(target=hang_up)
+        proxy.start()
+        with pytest.raises(BrokerUnreachable):
+            open_connection(
+                BrokerOptions(f"mqtts://127.0.0.1:{listener.getsockname()[1]}"), "barn-7"
+            )
+        proxy.join()

@@ -6,8 +6,11 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from edge.errors import EarmarkError
+from edge.messaging.animals import AnimalBoard
 from edge.messaging.broker import BrokerOptions, BrokerUnreachable
 from edge.messaging.connection import Ack, Terms
 from edge.messaging.delivery import Answer, Delivery, Mailbox, Notice, new_alarm
@@ -20,6 +23,7 @@ from edge.messaging.events import (
     Sighting,
     StateReport,
     decode,
+    encode,
 )
 from edge.messaging.flow import Flow
 from edge.messaging.outbox import Outbox
@@ -89,7 +93,7 @@ class FakeConnection:
 class Rig:
     def __init__(self, folder: Path) -> None:
         self.outbox = Outbox(folder / "outbox.db", limit_rows=50)
-        self.mailbox = Mailbox()
+        self.mailbox = Mailbox(AnimalBoard("b7"))
         self.problems: list[str] = []
         self.now_s = 1000.0
         self.waker = Waker()
@@ -250,19 +254,103 @@ def test_an_animal_is_told_after_its_sighting_and_only_the_newest_word(rig, make
     assert all(retain == (topic != TOPICS.sighting) for topic, _, retain in connection.sent)
 
 
-def test_an_animal_whose_message_was_lost_is_told_again(rig):
+def test_an_animal_whose_message_was_lost_is_told_again(rig, make_event):
+    event = make_event(stream=rig.outbox.stream)
+
+    def word(animal: str, seq: int) -> LastSeen:
+        (seen,) = AnimalBoard("b7").observe(msgspec.structs.replace(event, animal=animal, seq=seq))
+        return seen
+
     first = FakeConnection()
     first.silent = True
     delivery = rig.deliver(first)
-    rig.mailbox.animals[TOPICS.animal("cow004")] = b"older"
-    rig.mailbox.animals[TOPICS.animal("cow009")] = b"lost"
+    rig.mailbox.animals |= {"cow004": word("cow004", 1), "cow009": word("cow009", 2)}
     delivery.step(rig.waker)
-    rig.mailbox.animals[TOPICS.animal("cow004")] = b"newer"
+    rig.mailbox.animals["cow004"] = word("cow004", 3)
     delivery.abandon()
     second = FakeConnection()
     rig.steps(rig.deliver(second))
-    assert second.payloads(TOPICS.animal("cow004")) == [b"newer"]
-    assert second.payloads(TOPICS.animal("cow009")) == [b"lost"]
+    assert second.payloads(TOPICS.animal("cow004")) == [encode(word("cow004", 3))]
+    assert second.payloads(TOPICS.animal("cow009")) == [encode(word("cow009", 2))]
+
+
+def told(connection: FakeConnection, animal: str) -> list[tuple[int, bool]]:
+    words = [decode(data, LastSeen) for data in connection.payloads(TOPICS.animal(animal))]
+    return [(word.seq, word.present) for word in words]
+
+
+def test_whose_end_was_dropped_is_gone_though_no_event_follows(rig, make_event):
+    connection = FakeConnection()
+    delivery = rig.deliver(connection)
+    rig.outbox.append([make_event(type="start"), make_event(track=8, animal="cow009")])
+    rig.steps(delivery)
+    rig.outbox.lose(1)
+    rig.steps(delivery)
+    assert told(connection, "cow004") == [(1, True), (1, False)]
+    assert told(connection, "cow009") == [(2, True), (2, False)]
+    rig.outbox.append([make_event(type="update", track=8, animal="cow009")])
+    rig.steps(delivery)
+    assert told(connection, "cow009")[2:] == [(4, True)]
+    assert told(connection, "cow004")[2:] == []
+
+
+def test_whose_end_is_set_aside_is_gone(rig, make_event):
+    connection = FakeConnection()
+    delivery = rig.deliver(connection)
+    rig.outbox.append([make_event(type="start")])
+    rig.steps(delivery)
+    connection.packet_limit = 1500
+    votes = {f"animal-{n:04}": n for n in range(100)}
+    rig.outbox.append([make_event(type="end", votes=votes)])
+    rig.steps(delivery)
+    assert rig.outbox.aside == 1
+    assert told(connection, "cow004") == [(1, True), (1, False)]
+
+
+def test_who_is_told_as_present_is_on_disk_until_the_broker_knows_better(rig, make_event):
+    connection = FakeConnection()
+    delivery = rig.deliver(connection)
+    rig.outbox.append([make_event(type="start"), make_event(track=8, animal="cow009")])
+    rig.steps(delivery)
+    kept = {animal: decode(data, LastSeen) for animal, data in rig.outbox.present.items()}
+    assert {animal: (one.seq, one.present) for animal, one in kept.items()} == {
+        "cow004": (1, True),
+        "cow009": (2, True),
+    }
+    connection.silent = True
+    rig.outbox.append([make_event(type="end")])
+    rig.steps(delivery)
+    assert told(connection, "cow004")[-1] == (3, False)
+    assert set(rig.outbox.present) == {"cow004", "cow009"}
+    connection.silent = False
+    rig.steps(delivery)
+    assert set(rig.outbox.present) == {"cow009"}
+
+
+def test_who_comes_back_before_the_answer_stays_on_disk(rig, make_event):
+    connection = FakeConnection()
+    delivery = rig.deliver(connection)
+    rig.outbox.append([make_event(type="start")])
+    rig.steps(delivery)
+    connection.silent = True
+    for kind in ("end", "start"):
+        rig.outbox.append([make_event(type=kind)])
+        rig.steps(delivery)
+    connection.silent = False
+    rig.steps(delivery)
+    assert told(connection, "cow004") == [(1, True), (2, False), (3, True)]
+    assert set(rig.outbox.present) == {"cow004"}
+
+
+def test_a_disk_that_takes_no_word_of_animals_stops_none(rig, make_event, monkeypatch):
+    def fail(*given: object) -> None:
+        raise EarmarkError("no room")
+
+    monkeypatch.setattr(rig.outbox, "note_present", fail)
+    connection = FakeConnection()
+    rig.outbox.append([make_event(type="start")])
+    rig.steps(rig.deliver(connection))
+    assert told(connection, "cow004") == [(1, True)]
 
 
 def test_state_is_sent_on_change_and_at_most_every_fifteen_seconds(rig):
@@ -383,6 +471,27 @@ def test_answers_go_out_once_before_events_and_again_after_a_loss(rig, make_even
     rig.steps(again)
     assert later.payloads(TOPICS.reply) == connection.payloads(TOPICS.reply)
     assert again.drained
+
+
+def test_what_is_put_back_drives_out_nothing_newer(rig):
+    first = FakeConnection()
+    first.silent = True
+    delivery = rig.deliver(first)
+    for number in range(3):
+        rig.mailbox.alarms.append(new_alarm("barn-7", "b7", f"old-{number}", "", None))
+        rig.mailbox.answers.append(answer(number))
+    delivery.step(rig.waker)
+    for number in range(98):
+        rig.mailbox.alarms.append(new_alarm("barn-7", "b7", f"new-{number}", "", None))
+    for number in range(3, 18):
+        rig.mailbox.answers.append(answer(number))
+    delivery.abandon()
+    second = FakeConnection()
+    rig.steps(rig.deliver(second))
+    kinds = [decode(data, Alarm).kind for data in second.payloads(TOPICS.alarm)]
+    assert kinds == ["old-1", "old-2", *(f"new-{number}" for number in range(98))]
+    replies = [decode(data, Reply) for data in second.payloads(TOPICS.reply)]
+    assert [reply.id for reply in replies] == [f"n{number}" for number in range(2, 18)]
 
 
 def test_only_the_last_answers_wait(rig):

@@ -408,6 +408,7 @@ def test_a_file_of_an_older_version_goes_on(path, make_event):
         outbox.append([make_event() for _ in range(3)])
     db = sqlite3.connect(path, isolation_level=None)
     db.execute("ALTER TABLE event DROP COLUMN stored")
+    db.execute("DROP TABLE present")
     db.execute("PRAGMA user_version=1")
     db.close()
     with Outbox(path, limit_age_s=HOUR_S) as outbox:

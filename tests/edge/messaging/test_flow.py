@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge.errors import EarmarkError
@@ -132,6 +132,17 @@ def test_a_word_about_what_was_never_sent_is_ignored_and_counted(barn, make_even
     assert len(one.problems) == 1
     assert "ignored" in one.problems[0]
     assert one.waiting() == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_arrived_though_its_answer_was_lost_may_be_confirmed(barn, make_event):
+    one = barn("ingest")
+    one.outbox.append([make_event() for _ in range(5)])
+    assert seqs(one.send()) == [1, 2, 3, 4, 5]
+    one.flow.disconnected()
+    one.confirm(5)
+    one.flow.connected()
+    assert (one.flow.ignored, one.problems) == (0, [])
+    assert seqs(one.send()) == one.waiting() == []
 
 
 def test_a_word_that_is_older_than_the_last_changes_nothing(barn, make_event):
@@ -409,6 +420,7 @@ STEP = st.one_of(
     st.tuples(st.just("append"), st.integers(1, 30)),
     st.tuples(st.just("send"), st.integers(1, 20)),
     st.tuples(st.just("lose connection"), st.just(0)),
+    st.tuples(st.just("lose answers"), st.integers(1, 20)),
     st.tuples(st.just("broker loses"), st.just(0)),
     st.tuples(st.just("ingest works"), st.integers(1, 50)),
     st.tuples(st.just("wait"), st.integers(1, 4000)),
@@ -418,6 +430,7 @@ STEP = st.one_of(
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(STEP, max_size=40), st.integers(0, 2**32))
+@example([("append", 5), ("lose answers", 5), ("ingest works", 5)], 0)
 def test_whatever_happens_ingest_has_or_knows_the_loss_of_every_event(
     tmp_path_factory, steps, seed
 ):
@@ -456,6 +469,10 @@ def test_whatever_happens_ingest_has_or_knows_the_loss_of_every_event(
         elif step == "send":
             send(number)
         elif step == "lose connection":
+            barn.flow.disconnected()
+            barn.flow.connected()
+        elif step == "lose answers":
+            queue += [event.row.seq for event in barn.send(number)]
             barn.flow.disconnected()
             barn.flow.connected()
         elif step == "broker loses":

@@ -200,6 +200,73 @@ def test_damage_found_while_running_begins_a_new_stream_too(path, make_event):
         assert seqs(outbox) == [1]
 
 
+def test_the_outbox_of_another_device_is_moved_aside_whole(path, make_event):
+    with Outbox(path, device="barn-7") as outbox:
+        stream = outbox.stream
+        outbox.append([make_event() for _ in range(5)])
+        outbox.delivered([1, 2])
+    with Outbox(path, device="barn-7") as outbox:
+        assert (outbox.stream, outbox.moved_aside, outbox.foreign) == (stream, None, None)
+    with Outbox(path, device="barn-8") as outbox:
+        assert outbox.stream != stream
+        assert (seqs(outbox), outbox.last_seq, outbox.gap) == ([], 0, None)
+        assert outbox.foreign == "the outbox is of the device 'barn-7', with 3 events that wait"
+        aside = outbox.moved_aside
+        assert aside == path.with_name("outbox.db.other-device")
+        (stored,) = outbox.append([make_event(device="barn-8")])
+        assert (stored.seq, stored.stream) == (1, outbox.stream)
+    # A name that was wrong can be put right again.
+    with Outbox(aside, device="barn-7") as outbox:
+        assert (outbox.stream, seqs(outbox)) == (stream, [3, 4, 5])
+
+
+def test_an_outbox_from_before_it_knew_its_device_is_adopted(path, make_event):
+    with Outbox(path) as outbox:
+        stream = outbox.stream
+        outbox.append([make_event()])
+    for _ in range(2):
+        with Outbox(path, device="barn-7") as outbox:
+            assert (outbox.stream, seqs(outbox), outbox.moved_aside) == (stream, [1], None)
+    with Outbox(path, device="barn-8") as outbox:
+        assert outbox.stream != stream
+
+
+def test_a_device_that_makes_no_sense_is_damage(path):
+    with Outbox(path, device="barn-7") as outbox:
+        stream = outbox.stream
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE meta SET value = 7 WHERE key = 'device'")
+        db.commit()
+    with Outbox(path, device="barn-7") as outbox:
+        assert outbox.stream != stream
+        assert (outbox.moved_aside, outbox.foreign) == (path.with_name("outbox.db.damaged"), None)
+
+
+def test_who_was_told_as_present_is_known_to_the_next_run(path):
+    with Outbox(path) as outbox:
+        outbox.note_present({"cow004": b"4", "cow005": b"5"})
+        outbox.note_present({"cow006": b"6"})
+        outbox.note_gone("cow005")
+        outbox.note_gone("cow999")
+        assert outbox.present == {"cow004": b"4", "cow006": b"6"}
+    with Outbox(path) as outbox:
+        assert outbox.present == {"cow004": b"4", "cow006": b"6"}
+        outbox.note_gone("cow004")
+    with Outbox(path) as outbox:
+        assert outbox.present == {"cow006": b"6"}
+
+
+def test_an_outbox_without_the_table_of_the_present_gets_one(path, make_event):
+    with Outbox(path) as outbox:
+        stream = outbox.stream
+        outbox.append([make_event()])
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript("DROP TABLE present; PRAGMA user_version=2;")
+    with Outbox(path) as outbox:
+        outbox.note_present({"cow004": b"4"})
+        assert (outbox.stream, seqs(outbox), outbox.moved_aside) == (stream, [1], None)
+
+
 def test_an_empty_file_is_a_new_outbox(path, make_event):
     path.parent.mkdir()
     path.touch()

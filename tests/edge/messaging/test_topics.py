@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import UsageError
-from edge.messaging.topics import Address, Topics, check_animals, check_id, parse_topic
+from edge.messaging.topics import (
+    Address,
+    Topics,
+    check_animals,
+    check_id,
+    is_doctors,
+    parse_topic,
+)
 
 IDS = st.from_regex(r"[a-z0-9][a-z0-9-]{1,47}", fullmatch=True)
 
@@ -17,7 +24,7 @@ def test_topics_put_the_device_behind_the_version():
     assert topics.availability == "earmark/v1/barn-7/up/availability"
     assert topics.sighting == "earmark/v1/barn-7/up/sighting"
     assert topics.animal("cow004") == "earmark/v1/barn-7/up/animal/cow004"
-    assert topics.everything == "earmark/v1/barn-7/#"
+    assert topics.everything_said == "earmark/v1/barn-7/up/#"
 
 
 @pytest.mark.parametrize(
@@ -67,3 +74,16 @@ def test_any_text_is_a_topic_or_is_not(text: str):
 )
 def test_other_topics_are_not_ours(topic: str):
     assert parse_topic(topic) is None
+
+
+def test_what_a_doctor_tries_is_known_by_its_topic():
+    assert is_doctors(Topics("barn-7").doctor)
+    for topic in (
+        Topics("barn-7").alarm,
+        "earmark/v1/barn-7/down/doctor",
+        "earmark/v1/barn-7/up/doctor/x",
+        "barn-7/up/doctor",
+        "earmark/v1/Barn/up/doctor",
+        "",
+    ):
+        assert not is_doctors(topic)
