@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -27,6 +27,7 @@ from edge.messaging.broker import (
     connect_failure,
     refusal,
 )
+from edge.messaging.login import new_client
 
 SESSION_S = 7 * 24 * 3600
 WINDOW = 1000
@@ -162,23 +163,7 @@ class Subscriber:
     # -- connecting ------------------------------------------------------------------------------
 
     def _new_client(self, client_id: str) -> paho.Client:
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            protocol=MQTTProtocolVersion.MQTTv5,
-            reconnect_on_failure=False,
-            manual_ack=True,
-            transport="websockets" if self._broker.websockets else "tcp",
-        )
-        if self._broker.websockets:
-            client.ws_set_options(path=self._broker.path)
-        client.max_inflight_messages_set(0)
-        client.connect_timeout = _ANSWER_S
-        if self._broker.username is not None:
-            client.username_pw_set(self._broker.username, self._broker.password)
-        context = self._broker.tls_context()
-        if context is not None:
-            client.tls_set_context(context)
+        client = new_client(self._broker, client_id, connect_timeout_s=_ANSWER_S, manual_ack=True)
         client.on_connect = self._connack
         client.on_disconnect = self._disconnected
         client.on_publish = self._puback

@@ -13,8 +13,6 @@ from edge.errors import BrokerError
 from edge.messaging.animals import AnimalBoard
 from edge.messaging.broker import BrokerOptions, BrokerRefused, BrokerUnreachable
 from edge.messaging.connection import (
-    MQTT_5,
-    MQTT_311,
     Connection,
     Message,
     OnMessage,
@@ -40,6 +38,7 @@ from edge.messaging.events import (
 )
 from edge.messaging.flow import Acknowledgement, Flow
 from edge.messaging.intake import Intake
+from edge.messaging.login import MQTT_5, MQTT_311
 from edge.messaging.outbox import Outbox
 from edge.messaging.retry import Backoff, Waker
 from edge.messaging.topics import Topics, check_id

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from edge.messaging.connection import MQTT_5, Message
+from edge.messaging.connection import Message
 from edge.messaging.events import (
     SCHEMA,
     Command,
@@ -28,6 +28,7 @@ from edge.messaging.events import (
     decode,
     encode,
 )
+from edge.messaging.login import MQTT_5
 
 COMMAND_LIMIT_BYTES = 16 * 1024
 _CORRELATION_LIMIT_BYTES = 128

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -29,10 +29,9 @@ from edge.messaging.broker import (
     connect_failure,
     refusal,
 )
+from edge.messaging.login import MQTT_5, MQTT_311, new_client
 
 LOG = logging.getLogger(__name__)
-MQTT_5 = int(MQTTProtocolVersion.MQTTv5)
-MQTT_311 = int(MQTTProtocolVersion.MQTTv311)
 PROTOCOL_NAMES = {MQTT_5: "5", MQTT_311: "3.1.1"}
 
 _CONNECT_TIMEOUT_S = 5.0
@@ -274,26 +273,14 @@ class Connection:
             sock.close()
 
     def _new_client(self, client_id: str, will: Will | None, session_expiry_s: int) -> paho.Client:
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            # In MQTT 5 this is an argument of connect().
+        client = new_client(
+            self.broker,
+            client_id,
+            protocol=self.protocol,
             clean_session=None if self.protocol == MQTT_5 else session_expiry_s == 0,
-            protocol=MQTTProtocolVersion(self.protocol),
-            # Else paho would go on to MQTT 3.1 by itself.
-            reconnect_on_failure=False,
-            transport="websockets" if self.broker.websockets else "tcp",
+            connect_timeout_s=_CONNECT_TIMEOUT_S,
             manual_ack=self._leave_messages,
         )
-        if self.broker.websockets:
-            client.ws_set_options(path=self.broker.path)
-        client.max_inflight_messages_set(0)
-        client.connect_timeout = _CONNECT_TIMEOUT_S
-        if self.broker.username is not None:
-            client.username_pw_set(self.broker.username, self.broker.password)
-        context = self.broker.tls_context()
-        if context is not None:
-            client.tls_set_context(context)
         if will is not None:
             properties = None
             if self.protocol == MQTT_5:

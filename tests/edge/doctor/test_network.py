@@ -11,8 +11,9 @@ import pytest
 from edge.config import AgentConfig, BrokerConfig, CameraConfig
 from edge.doctor.network import broker as ask_broker
 from edge.messaging import BrokerOptions, Outbox
-from edge.messaging.connection import MQTT_5, MQTT_311, Connection, Message
+from edge.messaging.connection import Connection, Message
 from edge.messaging.local_broker import Mosquitto
+from edge.messaging.login import MQTT_5, MQTT_311
 
 COMMAND = "earmark/v1/barn-7/down/command"
 SESSION_S = 3600

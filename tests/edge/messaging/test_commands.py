@@ -22,7 +22,7 @@ from edge.messaging.commands import (
     Ruling,
     SnapshotArguments,
 )
-from edge.messaging.connection import MQTT_5, MQTT_311, Message
+from edge.messaging.connection import Message
 from edge.messaging.events import (
     PAYLOAD_LIMIT_BYTES,
     Reply,
@@ -31,6 +31,7 @@ from edge.messaging.events import (
     encode,
     timestamp,
 )
+from edge.messaging.login import MQTT_5, MQTT_311
 
 NOON = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 GOOD: dict[str, Any] = {

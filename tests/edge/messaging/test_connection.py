@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from edge.messaging.broker import BrokerOptions, BrokerRefused, BrokerUnreachable
-from edge.messaging.connection import MQTT_5, MQTT_311, open_connection
+from edge.messaging.connection import open_connection
 from edge.messaging.local_broker import free_port
+from edge.messaging.login import MQTT_5, MQTT_311
 
 TAKEN_5 = bytes([0x20, 3, 0, 0, 0])
 TAKEN_311 = bytes([0x20, 2, 0, 0])
