@@ -44,7 +44,7 @@ def test_an_empty_broker_section_is_none(
     tmp_path: Path, option: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(run, "_work", lambda config, tell: seen.append(config) or 0)
+    monkeypatch.setattr(run, "_work", lambda config, *_: seen.append(config) or 0)
     assert main(["run", "--config", str(config(tmp_path, "broker:")), *option]) == 0
     (broker,) = (one.broker for one in seen)
     assert (broker.url, broker.username) in (
