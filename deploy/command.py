@@ -43,7 +43,7 @@ _NOBODY = "No matching subscribers"
 Value = bool | int | float | str
 
 
-class NoReply(EarmarkError):  # noqa: N818 - the name says which error it is
+class NoReplyError(EarmarkError):
     """The device has not answered in time."""
 
 
@@ -122,7 +122,7 @@ def command(broker: BrokerOptions, options: CommandOptions, stdout: TextIO | Non
     """Send a command, print the reply, and return 0 when it was done, 1 when it was refused.
 
     Errors: UsageError for arguments that the command does not take, BrokerRefused where this user
-    may not send it, BrokerUnreachable, NoReply after `timeout_s`.
+    may not send it, BrokerUnreachable, NoReplyError after `timeout_s`.
     """
     check_arguments(options.name, options.args)
     reply = ask(broker, options)
@@ -254,7 +254,7 @@ def _wait(
         left_s = end_s - time.monotonic()
         if left_s <= 0:
             hint = "nobody listens there" if nobody else "it is away, or takes no commands"
-            raise NoReply(
+            raise NoReplyError(
                 f"{options.device}: no reply within {options.timeout_s:g} s ({hint}); the command "
                 "has expired"
             )

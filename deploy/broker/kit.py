@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -84,7 +84,7 @@ class Kit:
         # In the register first: a certificate that nobody knows of could not be revoked.
         self._enter(name, role, issued)
         target.parent.mkdir(exist_ok=True)
-        with _new_folder(target) as made:
+        with _private_folder(target) as made:
             write_private(made / "client.key", key)
             write_atomically(made / "client.crt", issued.pem)
             write_atomically(made / "ca.crt", self._ca_pem())
@@ -225,20 +225,16 @@ def write_private(path: Path, data: bytes) -> None:
         Path(name).unlink()
 
 
-class _new_folder:  # noqa: N801 - used like a function
-    """An empty folder beside `path` that takes its place on success; `path` must not be there."""
+@contextmanager
+def _private_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path`, which takes its place on success, and goes on error.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> Path:
-        self._made = Path(tempfile.mkdtemp(prefix=f".{self._path.name}.", dir=self._path.parent))
-        return self._made
-
-    def __exit__(self, kind: object, *rest: object) -> None:
-        try:
-            if kind is None:
-                self._made.rename(self._path)
-        finally:
-            with suppress(OSError):
-                shutil.rmtree(self._made)
+    Unlike `new_directory` it is its owner's alone, and never takes the place of a folder of keys.
+    """
+    made = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield made
+        made.rename(path)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise

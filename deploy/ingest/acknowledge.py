@@ -56,7 +56,10 @@ class Acknowledger:
                 self._asked.add(device)
 
     def due(self, now_s: float, *, at_once: bool = False) -> list[Ingested]:
-        """Return what is to be published now; DatabaseUnavailable leaves everything as it was."""
+        """Return what is to be published now.
+
+        DatabaseUnavailableError leaves everything as it was.
+        """
         if now_s < self._held_until_s or (now_s < self._next_s and not at_once):
             return []
         if not (self._everybody or self._until_s):

@@ -23,11 +23,11 @@ class DatabaseError(EarmarkError):
     """A database that cannot be used as it is."""
 
 
-class DatabaseUnavailable(DatabaseError):  # noqa: N818 - the name says which error it is
+class DatabaseUnavailableError(DatabaseError):
     """It cannot be reached, or broke off: nothing was committed, and later it may work."""
 
 
-class RowRefused(DatabaseError):  # noqa: N818
+class RowRefusedError(DatabaseError):
     """It does not take these values: the same will happen with them every time."""
 
 
@@ -36,7 +36,7 @@ class Database(Protocol):
 
     types: what this database calls `serial`, `moment`, `blob`, `real`, `whole`. row_lock: what ends
     a query whose rows nobody else may change until the transaction is over.
-    Errors: DatabaseUnavailable, after which it must be closed; RowRefused.
+    Errors: DatabaseUnavailableError, after which it must be closed; RowRefusedError.
     """
 
     name: str
@@ -72,7 +72,7 @@ def open_database(url: str, *, read_only: bool = False) -> Database:
     """Open a database by URL or path.
 
     read_only: for reports; a SQLite file must be there then. UsageError for what cannot be a
-    database, DatabaseUnavailable when it cannot be opened now.
+    database, DatabaseUnavailableError when it cannot be opened now.
     """
     scheme = url.partition("://")[0].lower() if "://" in url else ""
     if scheme in _POSTGRES:

@@ -8,7 +8,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from deploy.ingest.database import DatabaseUnavailable, RowRefused
+from deploy.ingest.database import DatabaseUnavailableError, RowRefusedError
 from edge.errors import UsageError
 
 try:
@@ -108,9 +108,9 @@ class Postgres:
         try:
             yield
         except (psycopg.DataError, psycopg.IntegrityError) as error:
-            raise RowRefused(f"{self.name}: {_line(error)}") from error
+            raise RowRefusedError(f"{self.name}: {_line(error)}") from error
         except psycopg.Error as error:
-            raise DatabaseUnavailable(f"{self.name}: {_line(error)}") from error
+            raise DatabaseUnavailableError(f"{self.name}: {_line(error)}") from error
 
 
 def _own(sql: str) -> Any:

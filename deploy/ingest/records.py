@@ -75,7 +75,7 @@ def read_record(topic: str, payload: bytes) -> Record:
     """Check one message, topic against payload too; Refused says what is wrong with it."""
     try:
         return _read(topic, payload)
-    except (PayloadError, _Unfit) as error:
+    except (PayloadError, _UnfitError) as error:
         return refuse(topic, payload, str(error), _event(topic, payload))
 
 
@@ -88,7 +88,7 @@ def refuse(
     )
 
 
-class _Unfit(Exception):  # noqa: N818 - not an error that anybody but this module sees
+class _UnfitError(Exception):
     """Formally right, and yet of no use."""
 
 
@@ -113,9 +113,9 @@ def _read(topic: str, payload: bytes) -> Record:
         digest = hashlib.blake2b(payload, digest_size=16).hexdigest()
         record = Warned(alarm, _moment(alarm.at), digest)
     else:
-        raise _Unfit("not a topic that is stored")
+        raise _UnfitError("not a topic that is stored")
     if _speaker(record) != device:
-        raise _Unfit(f"in the name of {_speaker(record)}, on the topic of {device}")
+        raise _UnfitError(f"in the name of {_speaker(record)}, on the topic of {device}")
     return record
 
 
@@ -156,19 +156,19 @@ def _told_device(topic: str) -> str:
     """Return the device of `earmark/v1/<device>/down/ingest`."""
     parts = topic.removeprefix(f"{ROOT}/").split("/")
     if not topic.startswith(f"{ROOT}/") or parts[1:] != ["down", "ingest"]:
-        raise _Unfit("not a topic that is stored")
+        raise _UnfitError("not a topic that is stored")
     return parts[0]
 
 
 def _check_gap(first: int, last: int, lost: int) -> None:
     _whole(last)
     if not (first <= last and lost <= last - first + 1):
-        raise _Unfit(f"a gap of {lost} events between {first} and {last}")
+        raise _UnfitError(f"a gap of {lost} events between {first} and {last}")
 
 
 def _whole(value: int) -> int:
     if value > _MAX_WHOLE:
-        raise _Unfit(f"the number {str(value)[:24]}… is too large")
+        raise _UnfitError(f"the number {str(value)[:24]}… is too large")
     return value
 
 
@@ -179,7 +179,7 @@ def _moment(stamp: str | None) -> datetime | None:
     try:
         return datetime.fromisoformat(stamp)
     except ValueError as error:
-        raise _Unfit(f"no such time: {stamp}") from error
+        raise _UnfitError(f"no such time: {stamp}") from error
 
 
 def _plain(text: str) -> str:

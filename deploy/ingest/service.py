@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from deploy.ingest.acknowledge import Acknowledger
-from deploy.ingest.database import DatabaseUnavailable
+from deploy.ingest.database import DatabaseUnavailableError
 from deploy.ingest.records import Elsewhere, Record, read_record
 from deploy.ingest.rejections import Rejections
 from deploy.ingest.store import Key, Store
@@ -221,7 +221,7 @@ class Ingest:
             return
         try:
             written = self._store.write(records)
-        except DatabaseUnavailable as error:
+        except DatabaseUnavailableError as error:
             self._database_lost(error)
             return
         self._database_well()
@@ -248,7 +248,7 @@ class Ingest:
             return
         try:
             due = self._acknowledger.due(time.monotonic(), at_once=at_once)
-        except DatabaseUnavailable as error:
+        except DatabaseUnavailableError as error:
             self._database_lost(error)
             return
         # A newer word on a device takes the place of one that has not been sent yet.
@@ -271,14 +271,14 @@ class Ingest:
                 self._store.open()
                 self._database_well()
                 return
-            except DatabaseUnavailable as error:
+            except DatabaseUnavailableError as error:
                 self._database_lost(error)
                 self._pause(self._database_at_s - time.monotonic())
 
     def _database_ready(self, now_s: float) -> bool:
         return now_s >= self._database_at_s
 
-    def _database_lost(self, error: DatabaseUnavailable) -> None:
+    def _database_lost(self, error: DatabaseUnavailableError) -> None:
         self._complain("database", str(error))
         self._database_at_s = time.monotonic() + self._database_backoff.next_s()
 
@@ -316,7 +316,7 @@ class Ingest:
         """Tell of streams whose watermark has stood before a hole since the last look."""
         try:
             behind = self._store.behind()
-        except DatabaseUnavailable as error:
+        except DatabaseUnavailableError as error:
             self._database_lost(error)
             return
         stuck = {key for key, watermark in behind.items() if self._behind.get(key) == watermark}

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from deploy.ingest.database import DatabaseUnavailable, RowRefused
+from deploy.ingest.database import DatabaseUnavailableError, RowRefusedError
 from edge.errors import UsageError
 
 # Several ingests may share the file; each holds the lock for one batch.
@@ -40,7 +40,7 @@ class Sqlite:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
         except (OSError, sqlite3.Error) as error:
-            raise DatabaseUnavailable(f"{path}: cannot be opened ({error})") from error
+            raise DatabaseUnavailableError(f"{path}: cannot be opened ({error})") from error
         try:
             with self._errors():
                 if read_only:
@@ -102,11 +102,11 @@ class Sqlite:
         try:
             yield
         except (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError) as error:
-            raise RowRefused(f"{self.name}: {error}") from error
+            raise RowRefusedError(f"{self.name}: {error}") from error
         except OverflowError as error:
-            raise RowRefused(f"{self.name}: {error}") from error
+            raise RowRefusedError(f"{self.name}: {error}") from error
         except sqlite3.Error as error:
-            raise DatabaseUnavailable(f"{self.name}: {_explain(error)}") from error
+            raise DatabaseUnavailableError(f"{self.name}: {_explain(error)}") from error
 
 
 def _explain(error: sqlite3.Error) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from deploy.ingest.database import Database, DatabaseUnavailable, RowRefused
+from deploy.ingest.database import Database, DatabaseUnavailableError, RowRefusedError
 from deploy.ingest.records import Elsewhere, Record, Refused, Seen, Warned, refuse
 from deploy.ingest.schema import migrate
 from deploy.ingest.watermark import Span, advance
@@ -81,14 +81,14 @@ class _Stream:
     added: list[int] = field(default_factory=list)
 
 
-class _RollBack(Exception):  # noqa: N818
+class _RollBackError(Exception):
     """What was tried worked; it shall not stay."""
 
 
 class Store:
     """Writes to the database that `connect` opens; opened anew after each failure.
 
-    Errors: DatabaseUnavailable, and then nothing of the batch was stored.
+    Errors: DatabaseUnavailableError, and then nothing of the batch was stored.
     """
 
     def __init__(
@@ -128,9 +128,9 @@ class Store:
         try:
             try:
                 return self._write(records)
-            except RowRefused:
+            except RowRefusedError:
                 return self._write(self._without_refused(records))
-        except DatabaseUnavailable:
+        except DatabaseUnavailableError:
             self.close()
             raise
 
@@ -432,17 +432,17 @@ class Store:
             try:
                 with database.transaction():
                     self._apply(database, [record])
-                    raise _RollBack
-            except _RollBack:
+                    raise _RollBackError
+            except _RollBackError:
                 kept.append(record)
-            except RowRefused as error:
+            except RowRefusedError as error:
                 kept.append(refuse(f"{ROOT}/{_device(record)}", b"", str(error), _numbered(record)))
         return kept
 
     def _read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         try:
             return self.open().execute(sql, values)
-        except DatabaseUnavailable:
+        except DatabaseUnavailableError:
             self.close()
             raise
 

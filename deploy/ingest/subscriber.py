@@ -27,7 +27,7 @@ from edge.messaging.broker import (
     connect_failure,
     refusal,
 )
-from edge.messaging.login import new_client
+from edge.messaging.login import new_client, new_properties
 
 SESSION_S = 7 * 24 * 3600
 WINDOW = 1000
@@ -173,7 +173,7 @@ class Subscriber:
         return client
 
     def _open(self, session_s: int, window: int) -> None:
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties = new_properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = session_s
         properties.ReceiveMaximum = window
         properties.MaximumPacketSize = _PACKET_BYTES

@@ -151,7 +151,7 @@ def _part(pid: int, agent: int, proc: Path) -> str:
         program = (proc / str(pid) / "cmdline").read_bytes().split(b"\0")[0]
     except OSError:
         program = b""
-    return "ffmpeg" if b"ffmpeg" in os.path.basename(program) else "inference"  # noqa: PTH119
+    return "ffmpeg" if b"ffmpeg" in program.rpartition(b"/")[2] else "inference"
 
 
 def _resident_mb(pid: int, proc: Path) -> float:

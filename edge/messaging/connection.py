@@ -29,7 +29,7 @@ from edge.messaging.broker import (
     connect_failure,
     refusal,
 )
-from edge.messaging.login import MQTT_5, MQTT_311, new_client
+from edge.messaging.login import MQTT_5, MQTT_311, new_client, new_properties
 
 LOG = logging.getLogger(__name__)
 PROTOCOL_NAMES = {MQTT_5: "5", MQTT_311: "3.1.1"}
@@ -83,7 +83,7 @@ class Terms:
 
     def properties(self) -> Properties:
         """Return them as paho takes them."""
-        properties = _properties(PacketTypes.PUBLISH)
+        properties = new_properties(PacketTypes.PUBLISH)
         if self.expires_s is not None:
             properties.MessageExpiryInterval = self.expires_s
         if self.response_topic is not None:
@@ -284,7 +284,7 @@ class Connection:
         if will is not None:
             properties = None
             if self.protocol == MQTT_5:
-                properties = _properties(PacketTypes.WILLMESSAGE)
+                properties = new_properties(PacketTypes.WILLMESSAGE)
                 properties.WillDelayInterval = will.delay_s
             client.will_set(will.topic, will.payload, qos=1, retain=True, properties=properties)
         client.on_connect = self._connack
@@ -299,7 +299,7 @@ class Connection:
         broker = self.broker
         try:
             if self.protocol == MQTT_5:
-                properties = _properties(PacketTypes.CONNECT)
+                properties = new_properties(PacketTypes.CONNECT)
                 properties.SessionExpiryInterval = session_expiry_s
                 properties.MaximumPacketSize = _INCOMING_LIMIT_BYTES
                 properties.ReceiveMaximum = _INCOMING_WINDOW
@@ -422,10 +422,6 @@ class Connection:
                     protocol=self.protocol,
                 )
             )
-
-
-def _properties(packet_type: int) -> Properties:
-    return Properties(packet_type)  # type: ignore[no-untyped-call]
 
 
 def open_connection(

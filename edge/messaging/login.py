@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.properties import Properties
 
 from edge.messaging.broker import BrokerOptions
 
@@ -45,3 +46,8 @@ def new_client(
     if context is not None:
         client.tls_set_context(context)
     return client
+
+
+def new_properties(packet_type: int) -> Properties:
+    """Return empty MQTT 5 properties for a packet (see `PacketTypes`); paho does not type these."""
+    return Properties(packet_type)  # type: ignore[no-untyped-call]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ STREAM = "6f0c" * 8
 
 
 def _sighting(seq: int = 1, **changes: object) -> Sighting:
-    fields: dict[str, object] = {
+    fields: dict[str, Any] = {
         "schema": SCHEMA,
         "id": f"01JD{seq:022d}",
         "seq": seq,
@@ -43,7 +44,7 @@ def _sighting(seq: int = 1, **changes: object) -> Sighting:
         "means_seq": 57,
         "replayed": False,
     }
-    return Sighting(**{**fields, **changes})  # type: ignore[arg-type]
+    return Sighting(**{**fields, **changes})
 
 
 @pytest.fixture
@@ -71,8 +72,13 @@ def gap_record() -> Callable[..., Record]:
 
     def make(first: int, last: int, lost: int, stream: str = STREAM) -> Record:
         gap = Gap(stream=stream, first=first, last=last, lost=lost)
-        fields = {"schema": SCHEMA, "device": "barn-7", "boot": "b7", "text": "full"}
-        alarm = Alarm(**fields, kind="outbox-gap", at=None, gap=gap)  # type: ignore[arg-type]
+        fields: dict[str, Any] = {
+            "schema": SCHEMA,
+            "device": "barn-7",
+            "boot": "b7",
+            "text": "full",
+        }
+        alarm = Alarm(**fields, kind="outbox-gap", at=None, gap=gap)
         return read_record(Topics("barn-7").alarm, encode(alarm))
 
     return make

@@ -24,7 +24,7 @@ import yaml
 from deploy.cli import main
 from deploy.command import (
     CommandOptions,
-    NoReply,
+    NoReplyError,
     check_arguments,
     command,
     in_words,
@@ -218,7 +218,7 @@ def test_without_an_answer_it_says_what_may_be_wrong(
     assert "barn-7: no reply within 0.3 s (nobody listens there)" in error
     assert error.count("\n") == 1
     answering(lambda said, message: [])
-    with pytest.raises(NoReply, match="it is away, or takes no commands"):
+    with pytest.raises(NoReplyError, match="it is away, or takes no commands"):
         command(BrokerOptions(mosquitto.url), CommandOptions("barn-7", "identify", timeout_s=0.3))
 
 

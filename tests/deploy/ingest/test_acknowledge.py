@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from deploy.ingest.acknowledge import Acknowledger
-from deploy.ingest.database import DatabaseUnavailable
+from deploy.ingest.database import DatabaseUnavailableError
 from edge.messaging.events import SCHEMA, Ingested
 
 
@@ -16,7 +16,7 @@ class Source:
 
     def __call__(self, devices):
         if self.away:
-            raise DatabaseUnavailable("away")
+            raise DatabaseUnavailableError("away")
         names = self.seqs if devices is None else devices
         return [
             Ingested(schema=SCHEMA, device=name, stream="a" * 32, seq=self.seqs[name])
@@ -97,7 +97,7 @@ def test_a_database_that_is_away_delays_it(source):
     source.seqs["a1"] = 5
     source.away = True
     acknowledger = Acknowledger(source, 1.0)
-    with pytest.raises(DatabaseUnavailable):
+    with pytest.raises(DatabaseUnavailableError):
         acknowledger.due(0.0)
     source.away = False
     assert seqs(acknowledger.due(0.0)) == [("a1", 5)]

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from deploy.ingest.database import (
-    DatabaseUnavailable,
-    RowRefused,
+    DatabaseUnavailableError,
+    RowRefusedError,
     open_database,
     without_password,
 )
@@ -56,7 +56,7 @@ def test_a_report_makes_no_file(tmp_path):
 def test_a_file_that_is_something_else_is_left_alone(tmp_path):
     path = tmp_path / "letter.txt"
     path.write_text("Dear Sir, " * 100)
-    with pytest.raises(DatabaseUnavailable, match="not a usable SQLite file"):
+    with pytest.raises(DatabaseUnavailableError, match="not a usable SQLite file"):
         open_database(str(path))
     assert path.read_text().startswith("Dear Sir")
 
@@ -76,7 +76,7 @@ def test_a_commit_in_postgresql_is_synced_whatever_the_server_says(postgres_url)
 
 @pytest.mark.slow
 def test_a_server_that_is_not_there_is_one_line_without_the_password(postgres):
-    with pytest.raises(DatabaseUnavailable) as caught:
+    with pytest.raises(DatabaseUnavailableError) as caught:
         open_database(f"postgresql://u:secret@127.0.0.1:{free_port()}/db")
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -90,10 +90,10 @@ def test_an_error_rolls_the_transaction_back_and_leaves_it_usable(database):
             database.execute("INSERT INTO t VALUES (?)", (1,))
             database.execute("INSERT INTO t VALUES (?)", (None,))
 
-    with pytest.raises(RowRefused):
+    with pytest.raises(RowRefusedError):
         half()
     assert database.execute("SELECT count(*) FROM t") == [(0,)]
-    with pytest.raises(DatabaseUnavailable):
+    with pytest.raises(DatabaseUnavailableError):
         database.execute("SELECT nothing FROM nowhere")
     database.execute_many("INSERT INTO t VALUES (?)", [(1,), (2,)])
     assert database.execute("SELECT sum(x) FROM t WHERE x % 5 <> ?", (0,)) == [(3,)]

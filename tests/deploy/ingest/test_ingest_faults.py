@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from deploy.ingest.database import DatabaseUnavailable, open_database
+from deploy.ingest.database import DatabaseUnavailableError, open_database
 from deploy.ingest.service import IngestOptions
 from deploy.ingest.subscriber import Subscriber
 from edge.errors import EarmarkError
 from edge.messaging.broker import BrokerOptions
 from edge.messaging.connection import Connection, open_connection
-from edge.messaging.events import SCHEMA, Ingested, encode
+from edge.messaging.events import SCHEMA, Ingested, Sighting, encode
 from edge.messaging.local_broker import Mosquitto
 from edge.messaging.topics import Topics
 
@@ -60,7 +60,7 @@ entry()
 class Device:
     """Publishes events of barn-7 over one connection, as fast as the broker takes them."""
 
-    def __init__(self, url: str, sighting: Callable[..., object]) -> None:
+    def __init__(self, url: str, sighting: Callable[..., Sighting]) -> None:
         self._connection: Connection = open_connection(BrokerOptions(url), "barn-7")
         self._sighting = sighting
 
@@ -68,7 +68,7 @@ class Device:
         waiting = {
             self._connection.publish(
                 TOPICS.sighting,
-                encode(self._sighting(seq, **changes)),  # type: ignore[arg-type]
+                encode(self._sighting(seq, **changes)),
                 retain=False,
             )
             for seq in seqs
@@ -103,7 +103,7 @@ def stored(url: str) -> list[int]:
         return []
     try:
         return [row[0] for row in database.execute("SELECT seq FROM sighting ORDER BY seq")]
-    except DatabaseUnavailable:
+    except DatabaseUnavailableError:
         return []
     finally:
         database.close()
@@ -117,7 +117,7 @@ def count(url: str) -> int:
         return 0
     try:
         return int(database.execute("SELECT count(*) FROM sighting")[0][0])
-    except DatabaseUnavailable:
+    except DatabaseUnavailableError:
         return 0
     finally:
         database.close()

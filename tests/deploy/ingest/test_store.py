@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.ingest import store as module
-from deploy.ingest.database import DatabaseUnavailable, open_database
+from deploy.ingest.database import DatabaseUnavailableError, open_database
 from deploy.ingest.records import Elsewhere, Refused, Seen, Warned, refuse
 from deploy.ingest.store import Store
 
@@ -221,11 +221,11 @@ def test_a_batch_that_fails_leaves_nothing_and_works_again(database_url, record,
     store.open()
 
     def fail(*args: object) -> None:
-        raise DatabaseUnavailable("gone")
+        raise DatabaseUnavailableError("gone")
 
     with monkeypatch.context() as patch:
         patch.setattr(Store, "_add_rejected", staticmethod(fail))
-        with pytest.raises(DatabaseUnavailable):
+        with pytest.raises(DatabaseUnavailableError):
             store.write([record(1), record(2)])
     assert store.watermarks() == []
     store.write([record(1), record(2), record(3)])
