@@ -12,13 +12,13 @@ def resident_mb(pid: int | None = None, proc: Path = Path("/proc")) -> tuple[flo
     The first (PSS) counts memory that n processes share as 1/n each, so it adds up; the second
     (RSS) counts it in each.
     """
-    shares = [_memory(proc / str(one)) for one in family(pid or os.getpid(), proc)]
+    shares = [memory_kb(proc / str(one)) for one in family(pid or os.getpid(), proc)]
     return sum(pss for pss, _ in shares) / 1024, sum(rss for _, rss in shares) / 1024
 
 
 def shares_mb(pid: int | None = None, proc: Path = Path("/proc")) -> tuple[float, float]:
     """Return megabytes (PSS) of a process, and of all its descendants together."""
-    own, *others = (_memory(proc / str(one))[0] for one in family(pid or os.getpid(), proc))
+    own, *others = (memory_kb(proc / str(one))[0] for one in family(pid or os.getpid(), proc))
     return own / 1024, sum(others) / 1024
 
 
@@ -37,8 +37,8 @@ def family(pid: int, proc: Path = Path("/proc")) -> list[int]:
     return found
 
 
-def _memory(process: Path) -> tuple[float, float]:
-    """Return PSS and RSS of one process in kB."""
+def memory_kb(process: Path) -> tuple[float, float]:
+    """Return PSS and RSS of one process (its folder in /proc) in kB; 0 for one that has ended."""
     rows: dict[str, float] = {}
     try:
         for line in (process / "smaps_rollup").read_text().splitlines():

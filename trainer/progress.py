@@ -1,8 +1,8 @@
-"""How long work tells that it is getting on: one callable, drawn by whoever started it."""
+"""What work tells whoever started it: that it is getting on, and what to be wary of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 
 class Report(Protocol):
@@ -46,3 +47,9 @@ def progress_bar(title: str, console: Console) -> Iterator[Report]:
             progress.update(task, completed=done, total=total, note=note)
 
         yield report
+
+
+def show_warnings(console: Console, warnings: Iterable[str]) -> None:
+    """Print each warning as a line of its own, however long."""
+    for warning in warnings:
+        console.print(Text.assemble(("warning: ", "bold red"), warning), soft_wrap=True)

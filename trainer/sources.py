@@ -15,8 +15,12 @@ from edge.messaging.topics import check_animals
 from edge.vision.types import Floats
 from trainer.data.annotations import read_coco, read_frames
 from trainer.data.annotations.sessions import without_session as unnamed_frames
-from trainer.data.annotations.split import FRAME_SPLIT_WARNING as UNNAMED_WARNING
-from trainer.data.annotations.split import sessions_in_both, split_every, split_frames
+from trainer.data.annotations.split import (
+    UNNAMED_WARNING,
+    sessions_in_both,
+    split_every,
+    split_frames,
+)
 from trainer.data.crops import CropSet, check_trainable, load_image, natural, read_crops
 from trainer.data.folders import read_strangers
 from trainer.data.frames import FrameSet, joined_frames

@@ -20,7 +20,7 @@ from edge.capture.opening import is_live
 from edge.capture.stream import ffmpeg_path
 from edge.config import AgentConfig, BrokerConfig, CameraConfig, InferenceConfig
 from edge.errors import BrokerError, EarmarkError, SourceError
-from edge.memory import family, resident_mb
+from edge.memory import family, memory_kb, resident_mb
 from edge.messaging.local_broker import free_port
 from edge.pipeline import FrameResult
 from edge.vision.types import Frame
@@ -100,7 +100,7 @@ def measure(pid: int, size: tuple[int, int], proc: Path = Path("/proc")) -> Agen
     pss_mb, rss_mb = resident_mb(pid, proc)
     parts = {"agent": 0.0, "inference": 0.0, "ffmpeg": 0.0}
     for one in processes:
-        parts[_part(one, pid, proc)] += _resident_mb(one, proc)
+        parts[_part(one, pid, proc)] += memory_kb(proc / str(one))[1] / 1024
     return AgentMemory(
         alone_mb=alone_mb(processes, proc),
         pss_mb=pss_mb,
@@ -152,10 +152,6 @@ def _part(pid: int, agent: int, proc: Path) -> str:
     except OSError:
         program = b""
     return "ffmpeg" if b"ffmpeg" in program.rpartition(b"/")[2] else "inference"
-
-
-def _resident_mb(pid: int, proc: Path) -> float:
-    return sum(rss_kb for _, rss_kb, _ in _mappings(proc / str(pid) / "smaps")) / 1024
 
 
 class _Sampler:

@@ -72,13 +72,15 @@ def gap_record() -> Callable[..., Record]:
 
     def make(first: int, last: int, lost: int, stream: str = STREAM) -> Record:
         gap = Gap(stream=stream, first=first, last=last, lost=lost)
-        fields: dict[str, Any] = {
-            "schema": SCHEMA,
-            "device": "barn-7",
-            "boot": "b7",
-            "text": "full",
-        }
-        alarm = Alarm(**fields, kind="outbox-gap", at=None, gap=gap)
+        alarm = Alarm(
+            schema=SCHEMA,
+            device="barn-7",
+            boot="b7",
+            kind="outbox-gap",
+            text="full",
+            at=None,
+            gap=gap,
+        )
         return read_record(Topics("barn-7").alarm, encode(alarm))
 
     return make

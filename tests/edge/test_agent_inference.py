@@ -17,7 +17,7 @@ import pytest
 from edge.agent import Agent, RunSummary
 from edge.config import AgentConfig, BrokerConfig, CameraConfig, InferenceConfig
 from edge.errors import EarmarkError
-from edge.messaging.events import Alarm, StateReport, decode
+from edge.messaging.events import Alarm, Availability, StateReport, decode
 from edge.messaging.local_broker import Mosquitto, free_port
 
 pytestmark = pytest.mark.slow
@@ -65,7 +65,14 @@ class Running:
     def stop(self) -> RunSummary:
         self.agent.stop()
         self._thread.join(timeout=60)
+        assert not self._thread.is_alive()
         return self.summaries[0]
+
+
+def stopped(subscriber: Any) -> bool:
+    """Say whether the agent's last word is there: whatever it sent before is as well."""
+    told = (decode(data, Availability) for data in subscriber.payloads("availability"))
+    return any(one.status == "stopped" for one in told)
 
 
 def test_a_stop_waits_for_no_driver_that_hangs_while_loading(
@@ -100,12 +107,15 @@ def test_a_stop_waits_for_no_driver_that_hangs_with_a_frame(
 ) -> None:
     subscriber = subscribe(mosquitto.port)
     running = Running(settings(tmp_path, mosquitto, stuck_s=600))
-    wait_until(lambda: running.frames > 3, 60)
-    child = running.child
-    assert child is not None
-    os.kill(child, signal.SIGSTOP)
-    summary = running.stop()
+    try:
+        wait_until(lambda: running.frames > 3, 60)
+        child = running.child
+        assert child is not None
+        os.kill(child, signal.SIGSTOP)
+    finally:
+        summary = running.stop()
     assert summary.undelivered == 0
+    wait_until(lambda: stopped(subscriber))
     assert alarms(subscriber) == []
     assert not Path(f"/proc/{child}").exists()
 
@@ -118,13 +128,16 @@ def test_a_service_manager_that_ends_all_processes_raises_no_alarm(
 ) -> None:
     subscriber = subscribe(mosquitto.port)
     running = Running(settings(tmp_path, mosquitto))
-    wait_until(lambda: running.frames > 3, 60)
-    child = running.child
-    assert child is not None
-    os.kill(child, signal.SIGTERM)
-    seen = running.frames
-    wait_until(lambda: running.frames > seen + 3, 60)
-    running.stop()
+    try:
+        wait_until(lambda: running.frames > 3, 60)
+        child = running.child
+        assert child is not None
+        os.kill(child, signal.SIGTERM)
+        seen = running.frames
+        wait_until(lambda: running.frames > seen + 3, 60)
+    finally:
+        running.stop()
+    wait_until(lambda: stopped(subscriber))
     assert alarms(subscriber) == []
 
 

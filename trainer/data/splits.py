@@ -38,10 +38,8 @@ def split_crops(
         unnamed = without_session(crops)
         if unnamed and not force:
             raise DataError(
-                f"{unnamed[0]}: its name gives no session (<session>_<frame>.jpg), nor do those of "
-                f"{len(unnamed) - 1} others; each would be a session of its own, and "
-                "near-duplicate frames would lie on both sides: rename them, or set "
-                "force_frame_split: true"
+                f"{no_session(unnamed)}; each would be a session of its own, and near-duplicate "
+                "frames would lie on both sides: rename them, or set force_frame_split: true"
             )
         return split_by_session(crops, fraction, seed)
     if by == "date":
@@ -73,6 +71,14 @@ def without_session(crops: CropSet) -> list[Path]:
     unnamed = np.array([not names_session(path) for path in crops.paths], bool)
     several = np.bincount(crops.labels[unnamed], minlength=len(crops.animals)) > 1
     return [crops.paths[row] for row in np.flatnonzero(unnamed & several[crops.labels])]
+
+
+def no_session(unnamed: Sequence[Path]) -> str:
+    """Say of what `without_session` found that the names give no session."""
+    return (
+        f"{unnamed[0]}: its name gives no session (<session>_<frame>.jpg), nor do those of "
+        f"{len(unnamed) - 1} others"
+    )
 
 
 def split_by_session(crops: CropSet, fraction: float, seed: int) -> tuple[CropSet, CropSet]:

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -297,7 +296,7 @@ def test_rtsp_is_carried_over_tcp_only() -> None:
 
 
 @pytest.mark.slow
-def test_ffmpeg_on_a_silent_camera_does_not_outlive_us() -> None:
+def test_ffmpeg_on_a_silent_camera_does_not_outlive_us(wait_until: Callable[..., None]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as camera:
         url = f"http://127.0.0.1:{camera.getsockname()[1]}/pen"
         script = (
@@ -324,10 +323,7 @@ def test_ffmpeg_on_a_silent_camera_does_not_outlive_us() -> None:
                 assert running(pid)
                 agent.kill()
                 agent.wait()
-                end_s = time.monotonic() + 20
-                while running(pid):
-                    assert time.monotonic() < end_s, "ffmpeg is still there"
-                    time.sleep(0.01)
+                wait_until(lambda: not running(pid), 20)
         finally:
             agent.kill()
             agent.communicate()

@@ -82,7 +82,6 @@ def add_parser(commands: Commands) -> None:
 
 def _cut(options: argparse.Namespace) -> int:
     from rich.console import Console
-    from rich.text import Text
 
     from edge.files import new_directory
     from trainer.data.annotations.formats import read_raw
@@ -90,7 +89,7 @@ def _cut(options: argparse.Namespace) -> int:
     from trainer.data.crops import read_crops
     from trainer.labelling.cut import CutOptions, cut_crops, read_visible
     from trainer.labelling.summary import describe, describe_skipped
-    from trainer.progress import progress_bar
+    from trainer.progress import progress_bar, show_warnings
 
     filmed = options.video is not None
     wanted = CutOptions(
@@ -127,8 +126,7 @@ def _cut(options: argparse.Namespace) -> int:
             progress_bar("cutting crops", console) as report,
         ):
             skipped = cut_crops(visible, folder, wanted, report)
-    for warning in unused:
-        console.print(Text.assemble(("warning: ", "bold red"), warning), soft_wrap=True)
+    show_warnings(console, unused)
     first, *more = describe(read_crops(options.out))
     print(f"crops {options.out}: {first}")
     for line in (describe_skipped(skipped), *more):

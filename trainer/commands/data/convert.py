@@ -38,12 +38,11 @@ def add_parser(commands: Commands) -> None:
 
 def _convert(options: argparse.Namespace) -> int:
     from rich.console import Console
-    from rich.text import Text
 
     from trainer.data.annotations.formats import read_raw, write_frames
     from trainer.data.annotations.validate import strict
     from trainer.data.annotations.video import extract, left_out, sessions_of, videos_of
-    from trainer.progress import progress_bar
+    from trainer.progress import progress_bar, show_warnings
 
     if options.every is not None and options.video is None:
         raise UsageError("--every is for frames of a --video")
@@ -69,8 +68,7 @@ def _convert(options: argparse.Namespace) -> int:
         link = options.link or options.video is not None
         with progress_bar("writing frames", console) as report:
             notes = write_frames(frames, options.out, options.to, link=link, report=report)
-    for warning in unused:
-        console.print(Text.assemble(("warning: ", "bold red"), warning), soft_wrap=True)
+    show_warnings(console, unused)
     for note in notes:
         console.print(f"note: {note}", soft_wrap=True, highlight=False)
     boxes = counted(sum(map(len, frames.boxes)), "box")

@@ -41,7 +41,6 @@ def add_parser(commands: Commands) -> None:
 
 def _split(options: argparse.Namespace) -> int:
     from rich.console import Console
-    from rich.text import Text
 
     from trainer.data.annotations import read_frames
     from trainer.data.annotations.formats import split_part
@@ -49,9 +48,9 @@ def _split(options: argparse.Namespace) -> int:
     from trainer.data.annotations.sessions import without_session
     from trainer.data.annotations.split import (
         BOTH_SIDES_WARNING,
-        FRAME_SPLIT_WARNING,
         TEST_NAME,
         TRAIN_NAME,
+        UNNAMED_WARNING,
         SplitBy,
         check_target,
         sessions_in_both,
@@ -59,7 +58,7 @@ def _split(options: argparse.Namespace) -> int:
         split_frames,
         write_split,
     )
-    from trainer.progress import progress_bar
+    from trainer.progress import progress_bar, show_warnings
 
     if options.every is not None and (options.by or options.test):
         raise UsageError("--every chooses by name alone; leave out --by and --test")
@@ -80,9 +79,8 @@ def _split(options: argparse.Namespace) -> int:
         root = write_split(train, test, folder, options.out, report)
     warnings = [BOTH_SIDES_WARNING] if sessions_in_both(train, test) else []
     if options.by != "date" and without_session(frames):
-        warnings.append(FRAME_SPLIT_WARNING)
-    for warning in warnings:
-        console.print(Text.assemble(("warning: ", "bold red"), warning), soft_wrap=True)
+        warnings.append(UNNAMED_WARNING)
+    show_warnings(console, warnings)
     for name, part in ((TRAIN_NAME, train), (TEST_NAME, test)):
         boxes = sum(map(len, part.boxes))
         print(

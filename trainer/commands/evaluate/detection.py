@@ -68,7 +68,6 @@ def _detection(options: argparse.Namespace) -> int:
         if importlib.util.find_spec(name) is None:
             raise UsageError(f"{name} is not installed: pip install 'earmark[trainer]'")
     from rich.console import Console
-    from rich.text import Text
 
     from edge.files import new_directory
     from trainer.data.annotations import FORMATS, read_frames
@@ -81,7 +80,7 @@ def _detection(options: argparse.Namespace) -> int:
         of_one_class,
         open_detector,
     )
-    from trainer.progress import progress_bar
+    from trainer.progress import progress_bar, show_warnings
 
     # What is wrong with the command is told before any frame is asked.
     check_out(options.out)
@@ -120,8 +119,7 @@ def _detection(options: argparse.Namespace) -> int:
         evaluation.metrics["threshold_of"] = "the device's own" if own_score else "--score"
         with console.status("drawing"):
             write_evaluation(folder, evaluation, title=f"Detection by {name}")
-    for warning in evaluation.metrics["warnings"]:
-        console.print(Text.assemble(("warning: ", "bold red"), warning), soft_wrap=True)
+    show_warnings(console, evaluation.metrics["warnings"])
     _print_summary(evaluation.metrics, options.out)
     return 0
 

@@ -61,7 +61,6 @@ def _add_folders(
 
 def _identification(options: argparse.Namespace) -> int:
     from rich.console import Console
-    from rich.text import Text
 
     from edge.files import new_directory
     from edge.release.bundle import load_bundle
@@ -70,7 +69,7 @@ def _identification(options: argparse.Namespace) -> int:
     from trainer.evaluate.outputs import check_out, write_evaluation
     from trainer.evaluate.projection import check_method
     from trainer.evaluate.protocol import check_protocol, evaluate
-    from trainer.progress import progress_bar
+    from trainer.progress import progress_bar, show_warnings
 
     # What is wrong with the command is told before any crop is embedded.
     check_out(options.out, _folders(options))
@@ -106,8 +105,7 @@ def _identification(options: argparse.Namespace) -> int:
                 method=options.projection,
                 seed=options.seed,
             )
-    for warning in evaluation.metrics["warnings"]:
-        console.print(Text.assemble(("warning: ", "bold red"), warning), soft_wrap=True)
+    show_warnings(console, evaluation.metrics["warnings"])
     _print_summary(evaluation.metrics, options.out)
     return 0
 

@@ -54,14 +54,13 @@ def add_parser(commands: Commands) -> None:
 
 def _tracking(options: argparse.Namespace) -> int:
     from rich.console import Console
-    from rich.text import Text
 
     from edge.files import new_directory
     from edge.release.bundle import load_bundle
     from trainer.evaluate.tracking.follow import open_trackers
     from trainer.evaluate.tracking.outputs import check_out, write_evaluation
     from trainer.evaluate.tracking.protocol import check_trackers, evaluate, read_clips
-    from trainer.progress import progress_bar
+    from trainer.progress import progress_bar, show_warnings
 
     # What is wrong with the command is told before any frame is looked at.
     check_out(options.out)
@@ -77,8 +76,7 @@ def _tracking(options: argparse.Namespace) -> int:
         evaluation.metrics["bundle"] = bundle.manifest.id
         with console.status("drawing paths"):
             write_evaluation(folder, evaluation, title=f"Tracking by {title}")
-    for warning in evaluation.metrics["warnings"]:
-        console.print(Text.assemble(("warning: ", "bold red"), warning), soft_wrap=True)
+    show_warnings(console, evaluation.metrics["warnings"])
     print_summary(evaluation.metrics, options.out)
     return 0
 

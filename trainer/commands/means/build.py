@@ -147,13 +147,17 @@ def _split(options: argparse.Namespace, crops: CropSet) -> tuple[CropSet, CropSe
     from edge.errors import UsageError
     from trainer.commands.means.work import warn
     from trainer.data.folders import read_herd
-    from trainer.data.splits import shared_sessions, split_by_session, without_session
+    from trainer.data.splits import (
+        no_session,
+        shared_sessions,
+        split_by_session,
+        without_session,
+    )
 
     unnamed = [] if options.held_out_crops else without_session(crops)
     if unnamed:
         warn(
-            f"{unnamed[0]}: its name gives no session (<session>_<frame>.jpg), nor do those of "
-            f"{len(unnamed) - 1} others; each counts as a session of its own: near-duplicate "
+            f"{no_session(unnamed)}; each counts as a session of its own: near-duplicate "
             "frames make the calibration too kind"
         )
     if options.held_out_crops:

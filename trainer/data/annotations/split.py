@@ -16,7 +16,7 @@ from trainer.data.annotations.formats import common_root, place
 from trainer.data.annotations.raw import whole
 from trainer.data.annotations.sessions import without_session
 from trainer.data.frames import FrameSet
-from trainer.data.splits import day_of
+from trainer.data.splits import day_of, no_session
 from trainer.progress import Report, silent
 
 SplitBy = Literal["session", "date"]
@@ -25,7 +25,7 @@ BOTH_SIDES_WARNING = (
     "sessions are on both sides: near-duplicates of the test frames are trained on, so the figures "
     "say nothing about other days"
 )
-FRAME_SPLIT_WARNING = (
+UNNAMED_WARNING = (
     "frames were split without knowing their sessions (<session>_<frame>.jpg): of a video, "
     "near-duplicates of the test frames are trained on, so the figures say nothing about other days"
 )
@@ -51,8 +51,7 @@ def split_frames(
     unnamed = without_session(frames) if by == "session" else []
     if unnamed and not force:
         raise DataError(
-            f"{unnamed[0]}: its name gives no session (<session>_<frame>.jpg), nor do those of "
-            f"{len(unnamed) - 1} others; each would be a session of its own, and near-duplicate "
+            f"{no_session(unnamed)}; each would be a session of its own, and near-duplicate "
             "frames would lie on both sides: rename them, or force it (--force; in a recipe "
             "force_frame_split: true)"
         )
