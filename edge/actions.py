@@ -5,27 +5,15 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-
-import msgspec
 
 from edge.camera_watch import CameraWatch
 from edge.config import AgentConfig
 from edge.draw import jpeg_still
-from edge.identity.means import load_means
 from edge.messaging import check_animals
 from edge.messaging.commands import LevelArguments, Order, Outcome, SnapshotArguments
-from edge.release.bundle import (
-    DETECTOR_NAME,
-    EMBEDDER_NAME,
-    MEANS_NAME,
-    Bundle,
-    check_agent,
-    check_means,
-    read_manifest,
-)
-from edge.release.manifest import MANIFEST_NAME, Manifest, verify_files
+from edge.release.bundle import Bundle, with_other_means
 
 # Base64 makes a third more of it, and the whole reply must pass brokers that take 256 kB.
 STILL_LIMIT_BYTES = 96 * 1024
@@ -116,6 +104,7 @@ def plan_reload(old: AgentConfig, new: AgentConfig, running: Bundle) -> Reloaded
     bundle = with_other_means(Path(new.bundle), running)
     if bundle is None:
         return Outcome("needs-restart", "the bundle has other models; send restart")
+    check_animals(bundle.means.animals)
     if bundle.manifest.id != running.manifest.id and "bundle" not in changed:
         changed.append("bundle")
     return Reloaded(new, bundle, tuple(changed))
@@ -143,28 +132,3 @@ def carry_out(reload: Reloaded, watches: Watches) -> Outcome:
             "means_seq": bundle.means.header.seq,
         },
     )
-
-
-def with_other_means(directory: Path, running: Bundle) -> Bundle | None:
-    """Return the running models with the class means of a bundle; None when its models differ.
-
-    Every file is verified. Raises BundleError for a bundle that must not run.
-    """
-    manifest = read_manifest(directory)
-    check_agent(manifest, directory / MANIFEST_NAME)
-    verify_files(directory, manifest)
-    if not _same_models(manifest, running.manifest):
-        return None
-    means = load_means(directory / MEANS_NAME)
-    check_means(means, manifest, directory / MEANS_NAME)
-    check_animals(means.animals)
-    return replace(running, directory=directory, manifest=manifest, means=means)
-
-
-def _same_models(one: Manifest, other: Manifest) -> bool:
-    def models(manifest: Manifest) -> list[object]:
-        files = [manifest.files.get(name) for name in (DETECTOR_NAME, EMBEDDER_NAME)]
-        specs = [msgspec.to_builtins(manifest.detector), msgspec.to_builtins(manifest.embedder)]
-        return [*files, *specs]
-
-    return models(one) == models(other)

@@ -114,8 +114,8 @@ def _read(topic: str, payload: bytes) -> Record:
         record = Warned(alarm, _moment(alarm.at), digest)
     else:
         raise _UnfitError("not a topic that is stored")
-    if _speaker(record) != device:
-        raise _UnfitError(f"in the name of {_speaker(record)}, on the topic of {device}")
+    if speaker(record) != device:
+        raise _UnfitError(f"in the name of {speaker(record)}, on the topic of {device}")
     return record
 
 
@@ -141,7 +141,8 @@ def _event(topic: str, payload: bytes) -> tuple[str, str, int] | None:
     return found.device, found.stream, found.seq
 
 
-def _speaker(record: Record) -> str:
+def speaker(record: Record) -> str:
+    """Return the device that a record is of; empty for one that was refused unread."""
     match record:
         case Seen(event=event):
             return event.device
@@ -149,7 +150,7 @@ def _speaker(record: Record) -> str:
             return alarm.device
         case Elsewhere(device=device):
             return device
-    raise AssertionError(record)
+    return ""
 
 
 def _told_device(topic: str) -> str:

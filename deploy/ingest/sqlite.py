@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from deploy.ingest.database import DatabaseUnavailableError, RowRefusedError
 from edge.errors import UsageError
+from edge.messaging.events import timestamp
 
 # Several ingests may share the file; each holds the lock for one batch.
 _BUSY_S = 10.0
@@ -121,9 +122,4 @@ def _explain(error: sqlite3.Error) -> str:
 
 
 def _adapted(values: Sequence[Any]) -> list[Any]:
-    return [
-        value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        if isinstance(value, datetime)
-        else value
-        for value in values
-    ]
+    return [timestamp(value) if isinstance(value, datetime) else value for value in values]

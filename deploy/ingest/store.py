@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from deploy.ingest.database import Database, DatabaseUnavailableError, RowRefusedError
-from deploy.ingest.records import Elsewhere, Record, Refused, Seen, Warned, refuse
+from deploy.ingest.records import Elsewhere, Record, Refused, Seen, Warned, refuse, speaker
 from deploy.ingest.schema import migrate
 from deploy.ingest.watermark import Span, advance
 from edge.messaging.events import SCHEMA, Ingested, encode
@@ -436,7 +436,7 @@ class Store:
             except _RollBackError:
                 kept.append(record)
             except RowRefusedError as error:
-                kept.append(refuse(f"{ROOT}/{_device(record)}", b"", str(error), _numbered(record)))
+                kept.append(refuse(f"{ROOT}/{speaker(record)}", b"", str(error), _numbered(record)))
         return kept
 
     def _read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -449,17 +449,6 @@ class Store:
 
 def _key(record: Seen) -> Key:
     return record.event.device, record.event.stream
-
-
-def _device(record: Record) -> str:
-    match record:
-        case Seen(event=event):
-            return event.device
-        case Warned(alarm=alarm):
-            return alarm.device
-        case Elsewhere(device=device):
-            return device
-    return ""
 
 
 def _conflict(record: Seen) -> Refused:

@@ -6,7 +6,6 @@ than `window` messages ahead, which bounds our memory while the database is away
 
 from __future__ import annotations
 
-import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +26,7 @@ from edge.messaging.broker import (
     connect_failure,
     refusal,
 )
+from edge.messaging.connection import wait_and_write
 from edge.messaging.login import new_client, new_properties
 
 SESSION_S = 7 * 24 * 3600
@@ -232,21 +232,7 @@ class Subscriber:
         sock = self._client.socket()
         if sock is None:
             raise self._lost()
-        # Both TLS and paho's websocket may hold what no selector sees.
-        pending = getattr(sock, "pending", None)
-        if self._heard or (pending is not None and pending()):
-            timeout_s = 0.0
-        with selectors.DefaultSelector() as selector:
-            wanted = selectors.EVENT_READ
-            if self._client.want_write():
-                wanted |= selectors.EVENT_WRITE
-            selector.register(sock, wanted)
-            ready = 0
-            for _, mask in selector.select(max(timeout_s, 0.0)):
-                ready |= mask
-        if ready & selectors.EVENT_WRITE:
-            self._client.loop_write()
-        if ready & selectors.EVENT_READ or timeout_s == 0.0:
+        if wait_and_write(self._client, sock, 0.0 if self._heard else timeout_s):
             self._read()
         self._client.loop_misc()
         if self._client.socket() is None and not self._arrived:

@@ -29,6 +29,7 @@ from edge.messaging.events import (
     encode,
 )
 from edge.messaging.login import MQTT_5
+from edge.messaging.retry import Rate
 
 COMMAND_LIMIT_BYTES = 16 * 1024
 _CORRELATION_LIMIT_BYTES = 128
@@ -140,7 +141,7 @@ class CommandDesk:
         self._lock = threading.Lock()
         self._known: OrderedDict[str, Reply | None] = OrderedDict()
         self._heavy: str | None = None
-        self._tokens, self._refilled_s = float(_BURST), clock()
+        self._rate = Rate(_PER_S, clock, burst=_BURST)
         self._refused: Counter[str] = Counter()
         self._accepted = self._repeated = 0
         self._untold: Counter[str] = Counter()
@@ -196,8 +197,9 @@ class CommandDesk:
             not_after = datetime.fromisoformat(command.not_after)
         except (PayloadError, ValueError, OverflowError):
             return self._ignore("malformed")
-        if not self._take_token():
+        if not self._rate.allowed():
             return self._ignore("rate")
+        self._rate.use(1)
         correlation = message.correlation
         if correlation is not None and len(correlation) > _CORRELATION_LIMIT_BYTES:
             correlation = None
@@ -237,15 +239,6 @@ class CommandDesk:
         if now > not_after:
             return Outcome("expired", "not_after has passed by this device's clock")
         return None
-
-    def _take_token(self) -> bool:
-        now_s = self._clock()
-        self._tokens = min(_BURST, self._tokens + (now_s - self._refilled_s) * _PER_S)
-        self._refilled_s = now_s
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
 
     def _ignore(self, reason: Ignored) -> Ruling:
         return Ruling(alarm=self._count(reason))

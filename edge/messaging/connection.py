@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode
@@ -224,22 +225,7 @@ class Connection:
         sock = self._client.socket()
         if sock is None:
             raise self._lost()
-        # Both TLS and paho's websocket may hold what no selector sees.
-        pending = getattr(sock, "pending", None)
-        if pending is not None and pending():
-            timeout_s = 0.0
-        with _Selector() as selector:
-            wanted = selectors.EVENT_READ
-            if self._client.want_write():
-                wanted |= selectors.EVENT_WRITE
-            selector.register(sock, wanted)
-            if wake is not None:
-                selector.register(wake, selectors.EVENT_READ)
-            events = {key.fileobj: mask for key, mask in selector.select(max(timeout_s, 0.0))}
-        ready = events.get(sock, 0)
-        if ready & selectors.EVENT_WRITE:
-            self._client.loop_write()
-        if ready & selectors.EVENT_READ or timeout_s == 0.0:
+        if wait_and_write(self._client, sock, timeout_s, wake):
             self._read()
         self._client.loop_misc()
         acks, self._acks = self._acks, []
@@ -460,3 +446,28 @@ def open_connection(
             raise
         LOG.debug("%s; trying MQTT 3.1.1", error)
         return attempt(MQTT_311)
+
+
+def wait_and_write(
+    client: paho.Client, sock: Any, timeout_s: float, wake: socket.socket | None = None
+) -> bool:
+    """Wait for the client's socket or for `wake`, and write what is due.
+
+    Return whether there may be something to read.
+    """
+    # Both TLS and paho's websocket may hold what no selector sees.
+    pending = getattr(sock, "pending", None)
+    if pending is not None and pending():
+        timeout_s = 0.0
+    with _Selector() as selector:
+        wanted = selectors.EVENT_READ
+        if client.want_write():
+            wanted |= selectors.EVENT_WRITE
+        selector.register(sock, wanted)
+        if wake is not None:
+            selector.register(wake, selectors.EVENT_READ)
+        events = {key.fileobj: mask for key, mask in selector.select(max(timeout_s, 0.0))}
+    ready = events.get(sock, 0)
+    if ready & selectors.EVENT_WRITE:
+        client.loop_write()
+    return bool(ready & selectors.EVENT_READ) or timeout_s == 0.0

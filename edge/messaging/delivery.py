@@ -277,13 +277,7 @@ class Delivery:
     def _send_notices(self) -> None:
         for topic, notice in self._new_notices():
             self._noticed[topic] = notice
-            if self._connection.fits(topic, notice.payload):
-                self._publish(_Sent(topic, notice.payload, notice=notice), retain=True)
-            else:
-                self._on_problem(
-                    f"{topic}: {len(notice.payload)} bytes are more than the broker takes "
-                    f"({self._connection.packet_limit}); left out"
-                )
+            self._publish(_Sent(topic, notice.payload, notice=notice), retain=True)
 
     def _send_alarms(self) -> None:
         self._send_gap()

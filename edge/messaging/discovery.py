@@ -19,7 +19,9 @@ ALARM_KINDS = (
     "camera-lost",
     "disk-low",
     "inference-restarted",
+    "outbox-damaged",
     "outbox-gap",
+    "outbox-of-another",
     "refused-command",
 )
 OTHER_ALARM = "other"

@@ -303,9 +303,8 @@ class Flow:
         """The gap to be told of next, once everything before it has gone."""
         if not self.outbox.has_gap or self.outbox.stream != self._stream:
             return None
-        gaps = self._disk(lambda: self.outbox.gaps if self._ingest else [self.outbox.gap]) or []
-        for gap in gaps:
-            if gap is None or (gap.first, gap.last) in self._told:
+        for gap in self._disk(lambda: self.outbox.gaps) or []:
+            if (gap.first, gap.last) in self._told:
                 continue
             first = self.outbox.first
             gone = first is None or first > gap.last or self._cursor >= gap.first - 1

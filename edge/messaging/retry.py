@@ -34,12 +34,18 @@ class Backoff:
 
 
 class Rate:
-    """At most `per_s` of something a second, at most a second's worth at once."""
+    """At most `per_s` of something a second, and at most `burst`, or a second's worth, at once."""
 
-    def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        per_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        burst: float | None = None,
+    ) -> None:
         self._per_s = per_s
         self._clock = clock
-        self._left = self._most = max(per_s, 1.0)
+        self._left = self._most = max(per_s, 1.0) if burst is None else burst
         self._at_s = clock()
 
     def allowed(self) -> int:

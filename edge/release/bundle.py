@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from edge import __version__
 from edge.errors import BundleError
@@ -61,22 +63,9 @@ def load_bundle(directory: Path, *, threads: int = 2, opener: Opener | None = No
     missing, truncated, altered or of another kind, and SelfTestError when the models answer
     wrongly here.
     """
-    manifest = read_manifest(directory)
-    check_agent(manifest, directory / MANIFEST_NAME)
-    names = manifest.files.keys()
-    wanted = _REQUIRED if manifest.detector is None else (DETECTOR_NAME, *_REQUIRED)
-    for name in wanted:
-        if name not in names:
-            raise BundleError(f"{directory / MANIFEST_NAME}: does not list {name}; export it again")
-    check_compiled(manifest, directory / MANIFEST_NAME)
-    verify_files(directory, manifest)
+    manifest = _verified(directory)
     spec = manifest.embedder
-    if manifest.files[EMBEDDER_NAME].sha256 != spec.sha256:
-        raise BundleError(
-            f"{directory / EMBEDDER_NAME}: is not the embedder the manifest describes"
-        )
-    means = load_means(directory / MEANS_NAME)
-    check_means(means, manifest, directory / MEANS_NAME)
+    means = _means(directory, manifest)
     if opener is None:
         opener = _here(threads)
     model = opener(
@@ -90,6 +79,47 @@ def load_bundle(directory: Path, *, threads: int = 2, opener: Opener | None = No
     bundle = Bundle(directory, manifest, detector, embedder, means, model.backend)
     run_self_test(bundle)
     return bundle
+
+
+def with_other_means(directory: Path, running: Bundle) -> Bundle | None:
+    """Return the running models with the class means of a bundle; None when its models differ.
+
+    Every file is verified as `load_bundle` does. Raises BundleError for a bundle that must not run.
+    """
+    manifest = _verified(directory)
+    if _models(manifest) != _models(running.manifest):
+        return None
+    means = _means(directory, manifest)
+    return replace(running, directory=directory, manifest=manifest, means=means)
+
+
+def _verified(directory: Path) -> Manifest:
+    """Return the manifest of a bundle whose files are all there and what it says they are."""
+    manifest = read_manifest(directory)
+    check_agent(manifest, directory / MANIFEST_NAME)
+    wanted = _REQUIRED if manifest.detector is None else (DETECTOR_NAME, *_REQUIRED)
+    for name in wanted:
+        if name not in manifest.files:
+            raise BundleError(f"{directory / MANIFEST_NAME}: does not list {name}; export it again")
+    check_compiled(manifest, directory / MANIFEST_NAME)
+    verify_files(directory, manifest)
+    if manifest.files[EMBEDDER_NAME].sha256 != manifest.embedder.sha256:
+        raise BundleError(
+            f"{directory / EMBEDDER_NAME}: is not the embedder the manifest describes"
+        )
+    return manifest
+
+
+def _means(directory: Path, manifest: Manifest) -> ClassMeans:
+    means = load_means(directory / MEANS_NAME)
+    check_means(means, manifest, directory / MEANS_NAME)
+    return means
+
+
+def _models(manifest: Manifest) -> list[object]:
+    """Return what two bundles with the same models have in common."""
+    files = [manifest.files.get(name) for name in (DETECTOR_NAME, EMBEDDER_NAME)]
+    return [*files, *(msgspec.to_builtins(s) for s in (manifest.detector, manifest.embedder))]
 
 
 def run_self_test(bundle: Bundle, source: Path | None = None) -> float:

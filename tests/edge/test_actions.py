@@ -28,7 +28,6 @@ from edge.actions import (
     plan_reload,
     set_log_level,
     snapshot,
-    with_other_means,
 )
 from edge.camera_watch import CameraWatch, pipeline_options
 from edge.config import (
@@ -44,7 +43,7 @@ from edge.identity.means import ClassMeans, load_means, save_means
 from edge.messaging import Sighting, SightingLog
 from edge.messaging.commands import LevelArguments, Order, Outcome, SnapshotArguments
 from edge.pipeline import Pipeline
-from edge.release.bundle import Bundle, read_manifest
+from edge.release.bundle import Bundle, read_manifest, with_other_means
 from edge.release.manifest import content_id, decode_manifest, encode_manifest
 from edge.vision.types import Frame, Image
 
@@ -284,6 +283,16 @@ def test_a_bundle_that_was_altered_is_refused(release: Path) -> None:
     with (release / "means.npz").open("ab") as means:
         means.write(b"\0")
     with pytest.raises(BundleError, match=r"means\.npz"):
+        with_other_means(release, running(DEMO))
+
+
+def test_class_means_that_the_manifest_does_not_list_are_refused(release: Path) -> None:
+    path = release / "manifest.json"
+    raw = json.loads(path.read_bytes())
+    del raw["files"]["means.npz"]
+    path.write_text(json.dumps(raw))
+    sign_again(release)
+    with pytest.raises(BundleError, match=r"does not list means\.npz"):
         with_other_means(release, running(DEMO))
 
 

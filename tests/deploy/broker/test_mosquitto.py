@@ -22,6 +22,7 @@ from deploy.broker.kit import Kit, create_kit
 from edge.errors import BrokerError
 from edge.messaging.broker import BrokerOptions
 from edge.messaging.connection import Connection, Message, open_connection
+from edge.messaging.events import encode
 from edge.messaging.local_broker import Mosquitto
 
 pytestmark = pytest.mark.slow
@@ -268,7 +269,9 @@ def served_serial(port: int, folder: Path) -> int:
     return x509.load_der_x509_certificate(shown).serial_number
 
 
-def test_ingest_and_watch_work_with_certificates_of_the_kit(kit, broker, client, tmp_path):
+def test_ingest_and_watch_work_with_certificates_of_the_kit(
+    kit, broker, client, tmp_path, sighting
+):
     def command(name: str, *arguments: str) -> list[str]:
         folder = kit.folder / "clients" / name
         return [
@@ -294,7 +297,7 @@ def test_ingest_and_watch_work_with_certificates_of_the_kit(kit, broker, client,
         deadline = time.monotonic() + 40
         while not device.heard:
             assert time.monotonic() < deadline
-            device.publish(UP.format("barn-a"), SIGHTING)
+            device.publish(UP.format("barn-a"), encode(sighting(1, device="barn-a")))
             device.connection.turn(0.2)
         assert json.loads(device.heard[0].payload)["seq"] == 1
     finally:
@@ -304,30 +307,3 @@ def test_ingest_and_watch_work_with_certificates_of_the_kit(kit, broker, client,
 
 
 ONLINE = b'{"schema":1,"device":"barn-a","status":"online","boot":"b"}'
-SIGHTING = json.dumps(
-    {
-        "schema": 1,
-        "id": "01JD" + "0" * 22,
-        "seq": 1,
-        "stream": "a" * 32,
-        "type": "start",
-        "device": "barn-a",
-        "camera": "pen-3",
-        "track": 1,
-        "animal": "cow004",
-        "reason": None,
-        "confidence": 1,
-        "distance": None,
-        "margin": None,
-        "votes": {},
-        "box": [0, 0, 1, 1],
-        "first_seen": None,
-        "last_seen": None,
-        "clock": "unsynced",
-        "boot": "b",
-        "monotonic": 1.0,
-        "release": "r",
-        "means_seq": 1,
-        "replayed": False,
-    }
-).encode()

@@ -15,6 +15,7 @@ import pytest
 from deploy.ingest.subscriber import Arrival, Filter, Subscriber
 from edge.messaging.broker import BrokerOptions
 from edge.messaging.connection import open_connection
+from edge.messaging.local_broker import free_port, listens
 from edge.messaging.topics import Topics
 
 pytestmark = pytest.mark.slow
@@ -81,12 +82,9 @@ class GatheringProxy:
 @pytest.fixture
 def web_port(start_mosquitto) -> tuple[str, int]:
     """The URL of a mosquitto, and the port where it speaks websockets."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     broker = start_mosquitto(f"listener {port} 127.0.0.1", "protocol websockets")
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", port)):
-            pytest.skip("this mosquitto was built without websockets")
+    assert listens(port)
     return broker.url, port
 
 

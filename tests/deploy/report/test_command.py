@@ -15,11 +15,11 @@ from deploy.cli import main
 from deploy.ingest.database import open_database
 from deploy.ingest.store import Store
 from edge.console import run_command
+from edge.messaging.events import timestamp
 
 
 def stamp(hours_ago: float, now: datetime | None = None) -> str:
-    moment = (now or datetime.now(UTC)) - timedelta(hours=hours_ago)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return str(timestamp((now or datetime.now(UTC)) - timedelta(hours=hours_ago)))
 
 
 @pytest.fixture

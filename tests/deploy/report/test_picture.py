@@ -108,8 +108,9 @@ def test_the_axis_has_round_local_times(hours, labels):
     zone = ZoneInfo("Europe/Berlin")
     ticks = module._ticks(BEGIN, hour(hours), zone, 15)
     assert len(ticks) <= 16
-    said = [label for _, label in ticks]
-    assert [label for label in labels if label in said] == labels
+    rest = iter([label for _, label in ticks])
+    # In this order, whatever lies between.
+    assert all(label in rest for label in labels)
 
 
 def test_the_axis_keeps_to_the_clock_when_summer_time_ends():

@@ -9,15 +9,13 @@ import pytest
 from deploy.ingest.database import open_database
 from deploy.ingest.store import Store
 from deploy.report.query import last_signs, stays_between
+from edge.messaging.events import timestamp
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
 def stamp(minutes: float | None) -> str | None:
-    if minutes is None:
-        return None
-    moment = NOON + timedelta(minutes=minutes)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if minutes is None else timestamp(NOON + timedelta(minutes=minutes))
 
 
 class Farm:

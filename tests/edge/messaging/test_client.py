@@ -17,6 +17,7 @@ import pytest
 
 from edge.messaging import BrokerOptions, BrokerRefused, BrokerUnreachable, Messenger, Outbox
 from edge.messaging.connection import Connection, Message, open_connection
+from edge.messaging.discovery import ALARM_KINDS
 from edge.messaging.events import (
     CameraState,
     DeviceState,
@@ -108,6 +109,7 @@ def test_the_outbox_of_another_device_is_told_and_nothing_of_it_is_sent(tmp_path
         assert messenger.stop(0) == 0
         (alarm,) = messenger._mailbox.alarms
     assert alarm.kind == "outbox-of-another"
+    assert alarm.kind in ALARM_KINDS
     assert alarm.text == problems[0]
     assert "'barn-7', with 2 events that wait" in alarm.text
 
