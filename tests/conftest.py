@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edge.messaging.events import Sighting
 from edge.messaging.local_broker import Mosquitto, find_mosquitto
 
 PROBE = "probe"
@@ -100,3 +102,38 @@ def subscribe(tmp_path: Path) -> Iterator[Callable[..., Subscriber]]:
             return subscriber
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def make_event() -> Callable[..., Sighting]:
+    """A sighting as the log gives it out, before the outbox has numbered it."""
+
+    def make(**changes: object) -> Sighting:
+        fields: dict[str, Any] = {
+            "schema": 1,
+            "id": "",
+            "seq": 0,
+            "stream": "",
+            "type": "start",
+            "device": "barn-7",
+            "camera": "pen-3",
+            "track": 7,
+            "animal": "cow004",
+            "reason": None,
+            "confidence": 0.97,
+            "distance": 0.11,
+            "margin": 0.38,
+            "votes": {"cow004": 9, "unknown": 1},
+            "box": (0.21, 0.34, 0.4, 0.61),
+            "first_seen": "2026-11-24T04:31:07.120Z",
+            "last_seen": "2026-11-24T04:31:09.000Z",
+            "clock": "synced",
+            "boot": "b7",
+            "monotonic": 8123.4,
+            "release": "9f31",
+            "means_seq": 57,
+            "replayed": False,
+        }
+        return Sighting(**{**fields, **changes})
+
+    return make

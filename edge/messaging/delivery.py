@@ -135,6 +135,7 @@ class Delivery:
         mailbox = self._mailbox
         return self._flow.drained and not (
             self._sent
+            or self._gap_due is not None
             or mailbox.alarms
             or mailbox.animals
             or mailbox.answers
@@ -289,13 +290,18 @@ class Delivery:
 
     def _send_gap(self) -> None:
         """Tell of one gap at a time, the oldest first."""
-        if self._gap_at_s is None or self._clock() < self._gap_at_s:
-            return
-        gap = self._flow.gap
+        gap = self._gap_due
         if gap is not None:
             self._gap_at_s = None
             alarm = self._gap_alarm(gap)
             self._publish(_Sent(self._topics.alarm, encode(alarm), alarm=alarm))
+
+    @property
+    def _gap_due(self) -> Gap | None:
+        """The gap to be told of now; None while one is without an answer or was just refused."""
+        if self._gap_at_s is None or self._clock() < self._gap_at_s:
+            return None
+        return self._flow.gap
 
     def _gap_alarm(self, gap: Gap) -> Alarm:
         with self._mailbox.lock:

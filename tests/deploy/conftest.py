@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,47 +17,23 @@ from edge.messaging.topics import Topics
 STREAM = "6f0c" * 8
 
 
-def _sighting(seq: int = 1, **changes: object) -> Sighting:
-    fields: dict[str, Any] = {
-        "schema": SCHEMA,
-        "id": f"01JD{seq:022d}",
-        "seq": seq,
-        "stream": STREAM,
-        "type": "update",
-        "device": "barn-7",
-        "camera": "pen-3",
-        "track": 7,
-        "animal": "cow004",
-        "reason": None,
-        "confidence": 0.97,
-        "distance": 0.11,
-        "margin": None,
-        "votes": {"cow004": 9, "unknown": 1},
-        "box": (0.21, 0.34, 0.4, 0.61),
-        "first_seen": "2026-11-24T04:31:07.120Z",
-        "last_seen": "2026-11-24T04:31:09.000Z",
-        "clock": "synced",
-        "boot": "b7",
-        "monotonic": 8123.4,
-        "release": "9f31",
-        "means_seq": 57,
-        "replayed": False,
-    }
-    return Sighting(**{**fields, **changes})
+@pytest.fixture
+def sighting(make_event: Callable[..., Sighting]) -> Callable[..., Sighting]:
+    """Call with a seq and changes: an event of barn-7 as its outbox has numbered it."""
+
+    def make(seq: int = 1, **changes: object) -> Sighting:
+        numbered = {"id": f"01JD{seq:022d}", "seq": seq, "stream": STREAM}
+        return make_event(**{**numbered, "type": "update", "margin": None, **changes})
+
+    return make
 
 
 @pytest.fixture
-def sighting() -> Callable[..., Sighting]:
-    """Call with a seq and changes: an event of barn-7."""
-    return _sighting
-
-
-@pytest.fixture
-def record() -> Callable[..., Seen]:
+def record(sighting: Callable[..., Sighting]) -> Callable[..., Seen]:
     """Call with a seq and changes: that event as ingest has read it."""
 
     def make(seq: int, **changes: object) -> Seen:
-        event = _sighting(seq, **changes)
+        event = sighting(seq, **changes)
         found = read_record(Topics(event.device).sighting, encode(event))
         assert isinstance(found, Seen)
         return found

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from edge.identity.types import Track
-from edge.messaging.events import Sighting
 from edge.vision.types import Frame
 
 MORNING = datetime(2026, 11, 24, 4, 31, 0, tzinfo=UTC)
@@ -52,41 +51,6 @@ def make_track() -> Callable[..., Track]:
             "settled": True,
         }
         return Track(**{**fields, **changes})  # type: ignore[arg-type]
-
-    return make
-
-
-@pytest.fixture
-def make_event() -> Callable[..., Sighting]:
-    """A sighting as the log gives it out, before the outbox has numbered it."""
-
-    def make(**changes: object) -> Sighting:
-        fields: dict[str, object] = {
-            "schema": 1,
-            "id": "",
-            "seq": 0,
-            "stream": "",
-            "type": "start",
-            "device": "barn-7",
-            "camera": "pen-3",
-            "track": 7,
-            "animal": "cow004",
-            "reason": None,
-            "confidence": 0.97,
-            "distance": 0.11,
-            "margin": 0.38,
-            "votes": {"cow004": 9, "unknown": 1},
-            "box": (0.21, 0.34, 0.4, 0.61),
-            "first_seen": "2026-11-24T04:31:07.120Z",
-            "last_seen": "2026-11-24T04:31:09.000Z",
-            "clock": "synced",
-            "boot": "b7",
-            "monotonic": 8123.4,
-            "release": "9f31",
-            "means_seq": 57,
-            "replayed": False,
-        }
-        return Sighting(**{**fields, **changes})  # type: ignore[arg-type]
 
     return make
 

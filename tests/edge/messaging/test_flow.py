@@ -432,7 +432,7 @@ STEP = st.one_of(
 @given(st.lists(STEP, max_size=40), st.integers(0, 2**32))
 @example([("append", 5), ("lose answers", 5), ("ingest works", 5)], 0)
 def test_whatever_happens_ingest_has_or_knows_the_loss_of_every_event(
-    tmp_path_factory, steps, seed
+    tmp_path_factory, make_event, steps, seed
 ):
     rng = random.Random(seed)
     barn = Barn(tmp_path_factory.mktemp("barn"), "ingest", 0.0, limit=60)
@@ -465,7 +465,7 @@ def test_whatever_happens_ingest_has_or_knows_the_loss_of_every_event(
 
     for step, number in steps:
         if step == "append":
-            barn.outbox.append([EVENT] * number)
+            barn.outbox.append([make_event()] * number)
         elif step == "send":
             send(number)
         elif step == "lose connection":
@@ -498,30 +498,3 @@ def test_whatever_happens_ingest_has_or_knows_the_loss_of_every_event(
     assert stored | missing >= everything
     assert len(everything - stored) <= barn.outbox.lost
     barn.outbox.close()
-
-
-EVENT = Sighting(
-    schema=1,
-    id="",
-    seq=0,
-    stream="",
-    type="start",
-    device="barn-7",
-    camera="pen-3",
-    track=1,
-    animal="cow004",
-    reason=None,
-    confidence=1,
-    distance=0.1,
-    margin=0.2,
-    votes={},
-    box=(0, 0, 1, 1),
-    first_seen=None,
-    last_seen=None,
-    clock="unsynced",
-    boot="b",
-    monotonic=1,
-    release="r",
-    means_seq=1,
-    replayed=False,
-)

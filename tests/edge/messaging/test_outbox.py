@@ -336,7 +336,7 @@ def test_many_threads_lose_nothing(path, make_event):
         max_size=30,
     )
 )
-def test_every_event_is_delivered_waiting_or_counted(tmp_path_factory, steps):
+def test_every_event_is_delivered_waiting_or_counted(tmp_path_factory, make_event, steps):
     """Model: a plain list of numbers, the oldest dropped beyond eight."""
     path = tmp_path_factory.mktemp("outbox") / "outbox.db"
     outbox = Outbox(path, limit_rows=8)
@@ -344,7 +344,7 @@ def test_every_event_is_delivered_waiting_or_counted(tmp_path_factory, steps):
     last, lost, reported = 0, 0, 0
     for step, count in steps:
         if step == "append":
-            stored = outbox.append([EVENT] * count)
+            stored = outbox.append([make_event()] * count)
             assert [event.seq for event in stored] == list(range(last + 1, last + count + 1))
             waiting += range(last + 1, last + count + 1)
             last += count
@@ -377,7 +377,7 @@ def test_every_event_is_delivered_waiting_or_counted(tmp_path_factory, steps):
         max_size=40,
     )
 )
-def test_gaps_are_disjoint_exact_and_nothing_waits_in_them(tmp_path_factory, steps):
+def test_gaps_are_disjoint_exact_and_nothing_waits_in_them(tmp_path_factory, make_event, steps):
     """Model: what became of each number, `waits`, `delivered`, `missing` or `told`."""
     path = tmp_path_factory.mktemp("outbox") / "outbox.db"
     outbox = Outbox(path, limit_rows=8)
@@ -385,7 +385,7 @@ def test_gaps_are_disjoint_exact_and_nothing_waits_in_them(tmp_path_factory, ste
     for step, count, choice in steps:
         waiting = [seq for seq, what in fate.items() if what == "waits"]
         if step == "append":
-            fate |= {event.seq: "waits" for event in outbox.append([EVENT] * count)}
+            fate |= {event.seq: "waits" for event in outbox.append([make_event()] * count)}
             waiting = [seq for seq, what in fate.items() if what == "waits"]
             fate |= dict.fromkeys(waiting[: max(len(waiting) - 8, 0)], "missing")
         elif step == "lose":
@@ -422,30 +422,3 @@ def test_gaps_are_disjoint_exact_and_nothing_waits_in_them(tmp_path_factory, ste
             what in ("missing", "told") for what in fate.values()
         )
     outbox.close()
-
-
-EVENT = Sighting(
-    schema=1,
-    id="",
-    seq=0,
-    stream="",
-    type="start",
-    device="barn-7",
-    camera="pen-3",
-    track=1,
-    animal="cow004",
-    reason=None,
-    confidence=1,
-    distance=0.1,
-    margin=0.2,
-    votes={},
-    box=(0, 0, 1, 1),
-    first_seen=None,
-    last_seen=None,
-    clock="unsynced",
-    boot="b",
-    monotonic=1,
-    release="r",
-    means_seq=1,
-    replayed=False,
-)
