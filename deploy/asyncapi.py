@@ -16,7 +16,7 @@ from edge.messaging.topics import ID_PATTERN, Topics
 VERSION = "3.0.0"
 _SCHEMAS = "#/components/schemas/{name}"
 _DEVICE, _ANIMAL = "a-device", "an-animal"
-_RETAINED = frozenset({"availability", "animal", "state", "ingest"})
+_RETAINED = frozenset({"availability", "animal", "state", "update", "ingest"})
 _BINDING = "0.2.0"
 
 Json = dict[str, Any]

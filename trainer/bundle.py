@@ -17,11 +17,11 @@ from edge.release.bundle import (
     COMPILED,
     DETECTOR_NAME,
     EMBEDDER_NAME,
-    MEANS_NAME,
     SELFTEST_NAME,
 )
 from edge.release.manifest import (
     MANIFEST_NAME,
+    MEANS_NAME,
     SCHEMA,
     DetectorSpec,
     EmbedderSpec,

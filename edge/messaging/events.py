@@ -13,6 +13,7 @@ import msgspec
 
 from edge.errors import EarmarkError
 from edge.messaging.topics import ID_PATTERN
+from edge.release.state import Phase, ReleaseName
 
 SCHEMA = 1
 # A message that a broker will not take is resent for ever and blocks what is behind it.
@@ -212,6 +213,33 @@ class Alarm(_Payload, frozen=True, kw_only=True):
     gap: Gap | None = None
 
 
+class UpdateReport(_Payload, frozen=True, kw_only=True):
+    """The payload of `up/update`: how far the update of what a device runs is.
+
+    rev: only rises, from report to report. release: what is current, null before the first.
+    assignment, means: the highest seqs that ever ran. candidate: what is being installed, or was
+    when it failed; progress: how much of it is here; channel: where it comes from. reason: why it
+    was not installed, a word with `-`, as of `rejected` and `deferred`; text: the same for people.
+    closed: nothing is installed until somebody repairs the device's store.
+    """
+
+    schema: SchemaVersion
+    device: Id
+    rev: Whole
+    phase: Phase
+    release: ReleaseName | None
+    assignment: Whole
+    means: Whole
+    candidate: ReleaseName | None = None
+    progress: Fraction | None = None
+    channel: Text | None = None
+    reason: Text | None = None
+    text: Text = ""
+    closed: bool = False
+    at: Timestamp | None = None
+    clock: Clock
+
+
 class Ingested(_Payload, frozen=True, kw_only=True):
     """The payload of `down/ingest`: every event of the stream up to `seq` is stored for good."""
 
@@ -262,6 +290,7 @@ PAYLOADS: dict[str, type[_Payload]] = {
     "animal": LastSeen,
     "state": StateReport,
     "alarm": Alarm,
+    "update": UpdateReport,
     "reply": Reply,
 }
 # What a device is told, by the leaf below `down/`.

@@ -16,7 +16,7 @@ ID_PATTERN = r"^[a-z0-9][a-z0-9-]{1,47}$(?!\n)"
 # What a track's votes and reasons are called when nobody is named.
 RESERVED_ANIMALS = frozenset({"unknown", "unsure", "crowded"})
 # Leaves below `up/` with one payload each; `animal` has an id behind it.
-KINDS = ("availability", "sighting", "animal", "state", "alarm", "reply")
+KINDS = ("availability", "sighting", "animal", "state", "alarm", "update", "reply")
 
 _ID = re.compile(ID_PATTERN)
 
@@ -65,6 +65,11 @@ class Topics:
     def alarm(self) -> str:
         """What somebody should look at, never retained."""
         return self._up("alarm")
+
+    @property
+    def update(self) -> str:
+        """Retained: how far an update of what the device runs is."""
+        return self._up("update")
 
     @property
     def doctor(self) -> str:

@@ -11,7 +11,14 @@ import msgspec
 from edge import __version__
 from edge.errors import BundleError
 from edge.identity.means import ClassMeans, load_means
-from edge.release.manifest import MANIFEST_NAME, Manifest, decode_manifest, verify_files
+from edge.release.compose import check_means
+from edge.release.manifest import (
+    MANIFEST_NAME,
+    MEANS_NAME,
+    Manifest,
+    decode_manifest,
+    verify_files,
+)
 from edge.release.selftest import check_detector, check_embedder, load_self_test
 from edge.vision.detector import Detector
 from edge.vision.embedder import Embedder
@@ -19,7 +26,6 @@ from edge.vision.runtime import Model, open_model
 
 DETECTOR_NAME = "detector.tflite"
 EMBEDDER_NAME = "embedder.tflite"
-MEANS_NAME = "means.npz"
 SELFTEST_NAME = "selftest.npz"
 DETECTOR_EDGETPU_NAME = "detector_edgetpu.tflite"
 EMBEDDER_EDGETPU_NAME = "embedder_edgetpu.tflite"
@@ -200,20 +206,3 @@ def check_compiled(manifest: Manifest, where: Path) -> None:
             raise BundleError(f"{where}: lists {name} without {plain}; export it again")
         if entry.role != role:
             raise BundleError(f"{where}: {name} has the role {entry.role!r} instead of {role!r}")
-
-
-def check_means(means: ClassMeans, manifest: Manifest, where: Path) -> None:
-    """Raise BundleError for class means that were not made by this bundle's embedder."""
-    if means.header.embedder_sha256 != manifest.embedder.sha256:
-        raise BundleError(
-            f"{where}: made by another embedder "
-            f"({means.header.embedder_sha256[:12] or 'unnamed'}, this one is "
-            f"{manifest.embedder.sha256[:12]}); build the means again with this bundle"
-        )
-    if means.dimension != manifest.embedder.dimension:
-        raise BundleError(
-            f"{where}: prototypes of dimension {means.dimension}, the embedder's is "
-            f"{manifest.embedder.dimension}"
-        )
-    if not means.animals:
-        raise BundleError(f"{where}: holds no animals")

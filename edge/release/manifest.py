@@ -13,6 +13,7 @@ from edge.files import sha256_file
 
 SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
+MEANS_NAME = "means.npz"
 
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]

@@ -14,15 +14,14 @@ from pathlib import Path
 import msgspec
 
 from edge.errors import BundleError, UsageError
-from edge.files import new_directory, sha256_file, write_atomically
+from edge.files import new_directory, write_atomically
 from edge.identity.means import ClassMeans, save_means
-from edge.release.bundle import MEANS_NAME, Bundle, check_means, load_bundle, read_manifest
+from edge.release.bundle import Bundle, load_bundle, read_manifest
+from edge.release.compose import check_means, compose
 from edge.release.manifest import (
     MANIFEST_NAME,
-    FileEntry,
+    MEANS_NAME,
     Manifest,
-    MeansSpec,
-    content_id,
     encode_manifest,
 )
 from trainer.places import check_place
@@ -110,21 +109,8 @@ def replace_means(folder: Path, manifest: Manifest, means: ClassMeans, *, create
     """
     path = folder / MEANS_NAME
     save_means(means, path)
-    entry = FileEntry(
-        sha256=sha256_file(path), size=path.stat().st_size, role=manifest.files[MEANS_NAME].role
-    )
-    files = {**manifest.files, MEANS_NAME: entry}
     renewed = msgspec.structs.replace(
-        manifest,
-        id=content_id(files),
-        seq=manifest.seq + 1,
-        created=created,
-        files=files,
-        means=MeansSpec(
-            animals=len(means.animals),
-            dimension=means.dimension,
-            embedder_sha256=means.header.embedder_sha256,
-        ),
+        compose(manifest, means, path.read_bytes()), seq=manifest.seq + 1, created=created
     )
     write_atomically(folder / MANIFEST_NAME, encode_manifest(renewed))
     return renewed

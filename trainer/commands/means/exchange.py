@@ -98,7 +98,7 @@ def _read_pair(options: argparse.Namespace, bundle: Bundle | None) -> ClassMeans
 def _read_loose(options: argparse.Namespace, bundle: Bundle | None) -> ClassMeans:
     from edge.errors import DataError
     from edge.identity.means import load_means
-    from edge.release.bundle import check_means
+    from edge.release.compose import check_means
 
     means = load_means(options.means)
     if not means.header.embedder_sha256:
