@@ -137,8 +137,13 @@ def assigned(fleet: Fleet, device: str) -> Assigned | None:
     """Return what a device runs, its seq not below the counter when the device was moved."""
     for scope in scopes_of(fleet, device):
         if (found := fleet.releases.get(scope)) is not None:
-            return Assigned(bundle=found.bundle, seq=max(found.seq, fleet.moved.get(device, 0)))
+            return Assigned(bundle=found.bundle, seq=max(found.seq, moved_at(fleet, device)))
     return None
+
+
+def moved_at(fleet: Fleet, device: str) -> int:
+    """Return the counter when a device came to be served by another scope; 0 if it never was."""
+    return fleet.moved.get(device, 0)
 
 
 def model_target(bundle: str, file: str) -> str:

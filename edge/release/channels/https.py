@@ -10,7 +10,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edge.release.channels.channel import (
     CHUNK_BYTES,
@@ -136,9 +136,7 @@ class HttpsChannel:
 class _Pace:
     """How long the other side has let us wait for one answer, and for how many bytes."""
 
-    def __init__(
-        self, silence_s: float, least_bytes_s: float, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, silence_s: float, least_bytes_s: float, clock: Callable[[], float]) -> None:
         self._silence_s, self._least_bytes_s, self._clock = silence_s, least_bytes_s, clock
         self._waited_s, self._bytes = 0.0, 0
 
@@ -164,7 +162,7 @@ class _Paced:
     def __init__(self, sock: socket.socket, pace: _Pace) -> None:
         self._sock, self._pace = sock, pace
 
-    def makefile(self, mode: str) -> io.BufferedReader:
+    def makefile(self, mode: Literal["rb"]) -> io.BufferedReader:
         # A real file of the socket is kept along, for it is what keeps the socket open.
         return io.BufferedReader(_Stream(self._sock, self._sock.makefile(mode), self._pace))
 
