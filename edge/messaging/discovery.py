@@ -23,6 +23,8 @@ ALARM_KINDS = (
     "outbox-gap",
     "outbox-of-another",
     "refused-command",
+    "update-failed",
+    "updates-closed",
 )
 OTHER_ALARM = "other"
 

@@ -21,14 +21,20 @@ import msgspec
 from edge.errors import BundleError, EarmarkError, SelfTestError
 from edge.identity.matching import Matcher
 from edge.identity.means import ClassMeans, load_means
-from edge.release.manifest import MANIFEST_NAME, Manifest, decode_manifest, verify_files
+from edge.release.compose import check_means
+from edge.release.manifest import (
+    MANIFEST_NAME,
+    MEANS_NAME,
+    Manifest,
+    decode_manifest,
+    verify_files,
+)
 from edge.release.recent import Recent, names_of, read_recent
 from edge.release.shadow import ShadowBounds, objection, shadow
 
 if TYPE_CHECKING:
     from edge.release.bundle import Bundle
 
-MEANS_NAME = "means.npz"
 _REQUEST_BYTES = 64 << 10
 
 Code = Literal["bundle", "self-test", "means", "shadow", "memory", "crashed", "hangs", "slow"]
@@ -148,8 +154,6 @@ def _shadow(folder: Path, manifest: Manifest, request: Request) -> int:
 
 
 def _means(path: Path, manifest: Manifest) -> ClassMeans:
-    from edge.release.bundle import check_means
-
     try:
         means = load_means(path)
         check_means(means, manifest, path)

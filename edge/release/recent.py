@@ -26,6 +26,11 @@ _MAX_DIMENSION = 4096
 _UNREADABLE = (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile)
 
 
+def recent_path(root: Path) -> Path:
+    """Return where the agent of a store leaves them for its updater."""
+    return root / "run" / "embeddings.npz"
+
+
 class RecentError(EarmarkError):
     """A file of recent embeddings that is none."""
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import shutil
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -108,28 +107,24 @@ def test_hostile_class_means_are_refused(release: Path, fault: str) -> None:
 
 
 def test_an_array_of_sixty_gigabytes_in_a_small_file_is_refused(release: Path) -> None:
-    data = io.BytesIO()
-    np.save(data, np.zeros((4, 64), np.float32))
-    lie = data.getvalue().replace(b"(4, 64)", b"(268435456, 64)"[:15])
-    lie = data.getvalue()[:10] + b"{'descr': '<f4', 'fortran_order': False, 'shape': (268435456, 64), }".ljust(117) + b"\n" + b"\0" * 1024
-    import zipfile
-
+    said = b"{'descr': '<f4', 'fortran_order': False, 'shape': (268435456, 64), }"
+    lie = b"\x93NUMPY\x01\x00\x76\x00" + said.ljust(117) + b"\n" + bytes(1024)
     with zipfile.ZipFile(release / "means.npz") as old:
         held = {name: old.read(name) for name in old.namelist()}
     with zipfile.ZipFile(release / "means.npz", "w") as new:
         for name, content in held.items():
             new.writestr(name, lie if name == "prototypes.npy" else content)
     sign_again(release)
-    assert refusal(release).code in ("means", "memory")
+    refused = refusal(release)
+    assert refused.code in ("means", "memory")
+    assert "64" in str(refused)
 
 
 def test_an_archive_that_unpacks_to_more_than_it_may_take_is_refused(release: Path) -> None:
     write_means(release, sums=lambda a: np.zeros((16, 4 << 20)))  # half a gigabyte of nothing
     assert (release / "means.npz").stat().st_size < 1 << 20
     with pytest.raises(TrialError) as caught:
-        check_release(
-            Request(release=str(release), models=False), Limits(memory_bytes=256 << 20)
-        )
+        check_release(Request(release=str(release), models=False), Limits(memory_bytes=256 << 20))
     assert caught.value.code in ("means", "memory")
 
 
@@ -151,7 +146,7 @@ def changed(release: Path, change: Callable[[ClassMeans], ClassMeans]) -> None:
     sign_again(release)
 
 
-def shadowed(release: Path, tmp_path: Path) -> dict[str, str]:
+def shadowed(tmp_path: Path) -> dict[str, str]:
     return {
         "current": str(DEMO / "means.npz"),
         "recent": str(recent_of(DEMO, tmp_path)),
@@ -159,27 +154,27 @@ def shadowed(release: Path, tmp_path: Path) -> dict[str, str]:
 
 
 def test_class_means_that_change_nothing_pass(release: Path, tmp_path: Path) -> None:
-    answer = check_release(Request(release=str(release), models=False, **shadowed(release, tmp_path)))
+    answer = check_release(Request(release=str(release), models=False, **shadowed(tmp_path)))
     assert answer.crops > 300
 
 
 def test_names_that_went_round_are_refused(release: Path, tmp_path: Path) -> None:
     changed(release, lambda means: replace(means, animals=means.animals[1:] + means.animals[:1]))
-    refused = refusal(release, **shadowed(release, tmp_path))
+    refused = refusal(release, **shadowed(tmp_path))
     assert refused.code == "shadow"
     assert "another animal's name" in str(refused)
 
 
 def test_a_herd_that_nobody_belongs_to_any_more_is_refused(release: Path, tmp_path: Path) -> None:
     changed(release, lambda means: replace(means, threshold=means.threshold * 0 - 1))
-    refused = refusal(release, **shadowed(release, tmp_path))
+    refused = refusal(release, **shadowed(tmp_path))
     assert refused.code == "shadow"
     assert "lose their name" in str(refused)
 
 
 def test_recent_embeddings_that_are_torn_say_nothing(release: Path, tmp_path: Path) -> None:
     changed(release, lambda means: replace(means, threshold=means.threshold * 0 - 1))
-    asked = shadowed(release, tmp_path)
+    asked = shadowed(tmp_path)
     Path(asked["recent"]).write_bytes(Path(asked["recent"]).read_bytes()[:1000])
     assert check_release(Request(release=str(release), models=False, **asked)).crops == 0
 
@@ -299,7 +294,7 @@ def _runs(pid: int) -> bool:
     [
         "pass",
         "raise SystemExit(3)",
-        "import sys; sys.stdout.write('{\"code\": \"fine\"}')",
+        'import sys; sys.stdout.write(\'{"code": "fine"}\')',
         "import sys; sys.stdout.write('x' * 1000000)",
         "import sys; sys.stdout.buffer.write(b'\\xff\\xfe')",
     ],
@@ -322,4 +317,3 @@ def test_whoever_waits_is_told_that_it_goes_on(release: Path) -> None:
             command=child("import time; time.sleep(600)"),
         )
     assert told
-    assert os.getpid()
