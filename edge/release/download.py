@@ -79,7 +79,8 @@ def _append(
     with part.open("r+b" if have else "wb") as stream:
         stream.truncate(have)
         stream.seek(have)
-        while chunk:
+        # Asked once more than there is to come, for then the channel knows that all was read.
+        while chunk and have < blob.size:
             chunk = chunk[: blob.size - have]
             stream.write(chunk)
             have += len(chunk)

@@ -74,7 +74,7 @@ class HttpsChannel:
         kept = self._kept is not None
         try:
             response = self._request(path, offset)
-        except (ConnectionError, http.client.BadStatusLine):
+        except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
             if not kept:
                 raise
             # The server has closed a connection that lay idle: that is no failure yet.
