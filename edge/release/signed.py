@@ -57,12 +57,10 @@ class SignedMetadata:
     def __init__(self, folder: Path, root: bytes, channel: Channel, now: datetime) -> None:
         self._folder, self._name = folder, channel.name
         with _refusing(channel.name):
-            try:
-                self._updater = self._open(root, channel)
-            except (FileExistsError, NotADirectoryError, IsADirectoryError):
-                # Something that no repository left here. The floors are kept elsewhere.
-                _remove(folder)
-                self._updater = self._open(root, channel)
+            _make_room(folder)
+            self._updater = Updater(
+                str(folder), _BASE, fetcher=_Fetcher(channel), config=_LIMITS, bootstrap=root
+            )
         # The client has no other way to be told the time, nor to list what a role signs.
         self._trusted = self._updater._trusted_set
         self._trusted.reference_time = now
@@ -119,14 +117,6 @@ class SignedMetadata:
         """Bring what was fetched to the disk: python-tuf does not."""
         sync_tree(self._folder)
 
-    def _open(self, root: bytes, channel: Channel) -> Updater:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self._folder.glob("tmp*"):
-            _remove(leftover)
-        return Updater(
-            str(self._folder), _BASE, fetcher=_Fetcher(channel), config=_LIMITS, bootstrap=root
-        )
-
 
 class _Fetcher(FetcherInterface):
     """Lets python-tuf's client read through a channel."""
@@ -151,7 +141,7 @@ def _refusing(where: str) -> Iterator[None]:
     except exceptions.DownloadHTTPError as error:
         raise ChannelMissing(f"{error}; is a repository there?") from error
     except exceptions.DownloadLengthMismatchError as error:
-        raise TrustError("format", f"{where}: refused: its metadata has no end") from error
+        raise TrustError("format", f"{where}: refused: its metadata is too long") from error
     except exceptions.ExpiredMetadataError as error:
         raise TrustError(
             "expired",
@@ -181,8 +171,18 @@ def _said(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def _make_room(folder: Path) -> None:
+    """Make the folder, and remove what the client cannot use or has left half written."""
+    if not folder.is_dir():
+        folder.unlink(missing_ok=True)
+    history = folder / "root_history"
+    if history.exists() and not history.is_dir():
+        history.unlink()
+    history.mkdir(parents=True, exist_ok=True)
+    for path in (*folder.iterdir(), *history.iterdir()):
+        if path == history or path.is_symlink():
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name.startswith("tmp"):
+            path.unlink()

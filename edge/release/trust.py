@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from edge.durable import write_durably
 from edge.errors import TrustError
 from edge.release.channels.channel import Channel, ChannelError
 from edge.release.manifest import MANIFEST_NAME
@@ -123,7 +124,7 @@ class Trust:
         signed.refresh()
         versions = Versions(*signed.versions)
         _check_versions(signed, versions, floor, channel.name)
-        fleet = _fleet(signed, channel)
+        fleet = _fleet(signed, channel, self._folder / "fleet.json")
         wanted = None
         if fleet is not None and (found := assigned(fleet, self._device)) is not None:
             wanted = self._wanted(signed, fleet, found, versions, channel.name)
@@ -183,20 +184,34 @@ class Trust:
         return None, 0, None
 
 
-def _fleet(signed: SignedMetadata, channel: Channel) -> Fleet | None:
+def _fleet(signed: SignedMetadata, channel: Channel, known: Path) -> Fleet | None:
+    """Return the assignments. known: where they are kept, to be fetched only when they change."""
     found = signed.find(FLEET)
     if found is None:
         return None
     if found.size > MAX_FLEET_BYTES:
         raise TrustError("format", f"{channel.name}: {FLEET}: {found.size} bytes are too many")
-    path = content_path(FLEET, found.sha256)
-    data = b"".join(channel.fetch(path, limit=found.size))
-    if hashlib.sha256(data).hexdigest() != found.sha256:
-        raise ChannelError(f"{channel.name}: {path}: damaged on the way")
+    data = _read_if(known, found.sha256)
+    if data is None:
+        path = content_path(FLEET, found.sha256)
+        data = b"".join(channel.fetch(path, limit=found.size))
+        if hashlib.sha256(data).hexdigest() != found.sha256:
+            raise ChannelError(f"{channel.name}: {path}: damaged on the way")
+        write_durably(known, data)
     try:
         return read_fleet(data)
     except ValueError as error:
         raise TrustError("format", f"{channel.name}: {error}") from error
+
+
+def _read_if(path: Path, sha256: str) -> bytes | None:
+    """Return a file's content if it has this hash."""
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_FLEET_BYTES)
+    except OSError:
+        return None
+    return data if hashlib.sha256(data).hexdigest() == sha256 else None
 
 
 def _files(signed: SignedMetadata, bundle: str, where: str) -> dict[str, Blob]:

@@ -24,6 +24,7 @@ CONNECT_S = 15.0
 SILENCE_S = 30.0
 # A barn's mobile link at its worst; slower than this on average is no download but a trap.
 LEAST_BYTES_S = 256.0
+_MAX_REGRETS_BYTES = 64 << 10
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)")
 
 
@@ -60,9 +61,9 @@ class HttpsChannel:
         try:
             response = self._ask(path, offset)
             yield from self._body(response, limit)
-            # What is left unread would be taken for the next answer.
-            if not response.isclosed():
-                self._hang_up()
+            self._finish(response, 1)
+        except ChannelMissing:
+            raise
         except BaseException as error:
             self._hang_up()
             if isinstance(error, OSError | http.client.HTTPException | ValueError):
@@ -73,7 +74,7 @@ class HttpsChannel:
         kept = self._kept is not None
         try:
             response = self._request(path, offset)
-        except (ConnectionError, http.client.BadStatusLine):
+        except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
             if not kept:
                 raise
             # The server has closed a connection that lay idle: that is no failure yet.
@@ -81,6 +82,7 @@ class HttpsChannel:
             response = self._request(path, offset)
         status = response.status
         if status in (403, 404, 410):
+            self._finish(response, _MAX_REGRETS_BYTES)
             raise ChannelMissing(f"{self.name}: has no {path}")
         if status == 416 or (status == 200 and offset):
             raise OffsetIgnored(f"{self.name}: {path}: sent from its beginning only")
@@ -126,6 +128,11 @@ class HttpsChannel:
         while limit > 0 and (chunk := response.read1(min(limit, CHUNK_BYTES))):
             limit -= len(chunk)
             yield chunk
+
+    def _finish(self, response: http.client.HTTPResponse, least: int) -> None:
+        """Keep the connection if less than `least` bytes were still to come."""
+        if len(response.read(least)) == least:
+            self._hang_up()
 
     def _hang_up(self) -> None:
         if self._kept is not None:
