@@ -149,6 +149,17 @@ def remove_tree(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a kill left in a folder between being written and being renamed.
+
+    Nobody may be writing there.
+    """
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith(".") and path.name.endswith(UNFINISHED):
+                remove_tree(path)
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path` for a block, waiting for whoever has it."""
