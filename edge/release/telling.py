@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,9 @@ from edge.release.store import Store
 
 LOG = logging.getLogger("earmark.updater")
 RESTING: frozenset[Phase] = frozenset({"idle", "rolled_back", "rejected", "deferred"})
+
+
+_CODE = re.compile(r"[a-z][a-z-]{0,30}")
 
 
 class Teller:
@@ -68,7 +72,7 @@ class Teller:
         )
 
     def _report(self, journal: Journal, *, channel: str | None = None, closed: str = "") -> None:
-        code, _, text = (journal.reason or "").partition(": ")
+        code, text = _split(journal)
         now, floor, current = self._now(), self._floor(), self._store.current()
         report = UpdateReport(
             schema=SCHEMA,
@@ -94,3 +98,12 @@ class Teller:
             return read_floor(self._root)
         except StateDamaged:
             return Floor()
+
+
+def _split(journal: Journal) -> tuple[str, str]:
+    """Return a journal's reason as a word and as text; what `install.finish` found has no word."""
+    reason = journal.reason or ""
+    code, colon, text = reason.partition(": ")
+    if not reason or (colon and _CODE.fullmatch(code)):
+        return code, text
+    return "dies" if journal.phase == "rolled_back" else "state", reason

@@ -163,18 +163,20 @@ class Updater:
             phase: Phase = "deferred" if found.code == "disk" else "rejected"
             wait_s = self._backoff.next_s()
             return self._rest(phase, found.code, str(found.refused), wait_s)
-        if found.unread is not None and not found.nothing:
-            # The next look may be sooner, and nothing is lost but time.
-            phase = before.phase if before.phase in RESTING else "idle"
-            wait_s = self._backoff.next_s()
-            if phase in ("idle", "deferred"):
-                return self._rest("idle", "no-channel", str(found.unread), wait_s)
-            return self._leave(phase, before.reason, before.release, wait_s)
-        return self._leave("idle", None, None, self._options.every_s)
+        if found.nothing:
+            return self._leave("idle", None, None, self._options.every_s)
+        # Nobody could be asked: nothing is lost but time, and what was the matter still is.
+        wait_s, problem = self._backoff.next_s(), found.unread
+        if problem is not None and before.phase not in ("rolled_back", "rejected"):
+            return self._rest("idle", "no-channel", str(problem), wait_s)
+        phase = before.phase if before.phase in RESTING else "idle"
+        return self._leave(phase, before.reason, before.release, wait_s)
 
     def _settled(self, plan: Plan, before: Journal) -> float:
         """Nothing is to be done: it runs already, or was refused before."""
         self._backoff.reset()
+        if self._untidy:
+            self._tidy()
         reason = before.rejected.get(plan.name)
         if plan.name != self._current and reason is not None:
             known = before.release == plan.name and before.phase in ("rolled_back", "rejected")
@@ -190,8 +192,6 @@ class Updater:
                 means_sha256=plan.means_sha256,
             ),
         )
-        if self._untidy:
-            self._tidy()
         return self._leave("idle", None, None, self._options.every_s)
 
     # -- downloading, verifying --------------------------------------------------------------------
