@@ -119,9 +119,13 @@ class Agent:
     _ready_s: float = 0.0
     _error: str | None = None
     _boots: int = 0
+    _next_s: float = 0.0
 
     def live(self, now_s: float) -> None:
-        """Do what there is to do at this time."""
+        """Do what there is to do at this time, at most twice a second."""
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + 0.5
         if self.away:
             self.running = None
             return
