@@ -126,6 +126,8 @@ class Store:
         folder = self.release(name)
         if not name.startswith(f"{manifest.id[:12]}-"):
             raise BundleError(f"{folder}: the manifest's id is {manifest.id[:12]}…")
+        if MANIFEST_NAME in manifest.files:
+            raise BundleError(f"{folder}: the manifest lists itself; export the bundle again")
         if folder.exists():
             with suppress(BundleError):
                 if self.verify(name) == manifest:
