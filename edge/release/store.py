@@ -126,6 +126,8 @@ class Store:
         folder = self.release(name)
         if not name.startswith(f"{manifest.id[:12]}-"):
             raise BundleError(f"{folder}: the manifest's id is {manifest.id[:12]}…")
+        if MANIFEST_NAME in manifest.files:
+            raise BundleError(f"{folder}: the manifest lists itself; export the bundle again")
         if folder.exists():
             with suppress(BundleError):
                 if self.verify(name) == manifest:
@@ -223,13 +225,11 @@ class Store:
         for name in self.releases():
             if name not in kept:
                 self._remove(self.release(name))
-                at(f"clean: removed {name}")
         self.sweep()
         wanted = set(blobs)
         for path in _below(self._blobs):
             if path.name.removesuffix(_PART) not in wanted and path.lstat().st_nlink < 2:
                 durable.remove_tree(path)
-                at("clean: removed a blob")
 
     def sweep(self) -> None:
         """Remove what a kill has left half made or half removed."""

@@ -318,8 +318,12 @@ def _be_killed(name: str, root: Path, die_at: int | None) -> None:
         points.append(point)
 
     durable.observer = look
-    ACTS[name].do(root)
-    print(json.dumps({"points": points}), flush=True)
+    try:
+        ACTS[name].do(root)
+        answer: dict[str, object] = {"points": points}
+    except Exception as error:
+        answer = {"error": repr(error)}
+    print(json.dumps(answer), flush=True)
     os._exit(0)
 
 
