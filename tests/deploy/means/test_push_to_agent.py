@@ -26,7 +26,7 @@ from edge.messaging.connection import open_connection
 from edge.messaging.events import Sighting, UpdateReport, decode
 from edge.messaging.local_broker import Mosquitto
 from edge.messaging.topics import Topics
-from edge.release.report import read_report
+from edge.release.report import report_path
 from tests.deploy.means.farm import (
     DEMO,
     PASSPHRASE,
@@ -60,23 +60,28 @@ def farm(tmp_path: Path, bundle: Path, mosquitto: Mosquitto) -> Farm:
 
 
 @pytest.fixture
-def updater(farm: Farm) -> Iterator[subprocess.Popen[str]]:
+def updater(farm: Farm, wait_until: Callable[..., None]) -> Iterator[subprocess.Popen[str]]:
+    """The farm's updater, when it has looked once."""
+    before = report_path(farm.store).stat().st_ino
     process = farm.start_updater()
-    yield process
-    process.terminate()
-    assert process.wait(30) == 0
+    try:
+        wait_until(lambda: report_path(farm.store).stat().st_ino != before, timeout_s=60)
+        yield process
+    finally:
+        process.terminate()
+        code = process.wait(30)
+    assert code == 0
 
 
 @pytest.fixture
 def agent(
     farm: Farm, updater: subprocess.Popen[str], wait_until: Callable[..., None]
 ) -> Iterator[Running]:
-    """The farm's agent, when it has named somebody and the updater has looked once."""
+    """The farm's agent, when it has named somebody."""
     running = Running(farm.config)
     try:
         wait_until(lambda: running.names() or running.errors, timeout_s=90)
         assert running.errors == []
-        wait_until(lambda: read_report(farm.store) is not None, timeout_s=60)
         yield running
     finally:
         running.stop()
