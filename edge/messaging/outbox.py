@@ -328,14 +328,11 @@ class Outbox:
                     "VALUES (?, ?, ?, ?, ?)",
                     rows,
                 )
-                if not self._tally.rows:
-                    self._tally.first, self._tally.oldest = rows[0][0], rows[0][2]
                 self._tally.rows += len(rows)
                 self._tally.bytes += size
                 self._tally.next_seq = rows[-1][0] + 1
                 self._tally.age_s = age_s
                 self._evict(0, 0)
-                self._write_tally(db, self._tally)
         return numbered, len(events) - len(rows)
 
     def _make_room(self, size: int) -> None:
@@ -372,16 +369,13 @@ class Outbox:
         tally.bytes -= freed
         tally.lost += count
         gaps.add_below(db, first, last, count)
-        self._take_stock(db)
 
     def _lose(self, count: int) -> None:
         first = self._tally.next_seq
         with self._transaction() as db:
             gaps.add(db, first, first + count - 1, count)
-            self._take_stock(db)
             self._tally.next_seq += count
             self._tally.lost += count
-            self._write_tally(db, self._tally)
 
     def _delivered(self, runs: Sequence[tuple[int, int]]) -> None:
         with self._transaction(durable=False) as db:
@@ -398,8 +392,6 @@ class Outbox:
                 db.execute("DELETE FROM event WHERE seq BETWEEN ? AND ?", here)
                 self._tally.rows -= count
                 self._tally.bytes -= int(size)
-            self._take_stock(db)
-            self._write_tally(db, self._tally)
 
     def _acknowledged(self, seq: int, limit: int) -> bool:
         with self._transaction(durable=False) as db:
@@ -412,7 +404,6 @@ class Outbox:
                 self._tally.bytes -= sum(row[1] for row in rows)
             done = len(rows) < limit
             db.execute("DELETE FROM gap WHERE last <= ?", (seq if done else rows[-1][0],))
-            self._take_stock(db)
         return done
 
     def _set_aside(self, seq: int, why: str) -> None:
@@ -434,8 +425,6 @@ class Outbox:
             self._tally.bytes -= row[0]
             self._tally.aside += 1
             gaps.add(db, seq, seq, 1)
-            self._take_stock(db)
-            self._write_tally(db, self._tally)
 
     def _note_present(self, seen: Mapping[str, bytes]) -> None:
         # What leaves the file later is written behind it: no flush of its own is needed.
@@ -452,7 +441,6 @@ class Outbox:
         if gap.stream == self._stream:
             with self._transaction() as db:
                 gaps.reported(db, gap.first, gap.last, gap.lost)
-                self._take_stock(db)
 
     def _take_stock(self, db: sqlite3.Connection) -> None:
         """See what is the oldest now, and whether anything is missing."""
@@ -468,10 +456,15 @@ class Outbox:
 
     @contextmanager
     def _transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """Change rows and the tally together: both are as they were when it fails."""
         before = replace(self._tally)
         try:
             with self._file.transaction(durable=durable) as db:
+                changes = db.total_changes
                 yield db
+                if db.total_changes != changes:
+                    self._take_stock(db)
+                    self._write_tally(db, self._tally)
         except BaseException:
             self._tally = before
             raise
