@@ -156,6 +156,13 @@ class Outbox:
         """
         self._run(lambda: self._set_aside(seq, why))
 
+    def note_absent(self, after: int) -> None:
+        """Let `gaps` tell of all numbers above `after` that are not here, whoever took them.
+
+        For who waits for each of them, and must know that they are not coming from here.
+        """
+        self._run(lambda: self._note_absent(after))
+
     def note_sent(self, seq: int) -> None:
         """Remember up to where the broker has taken everything; on disk with the next event."""
         with self._lock:
@@ -255,7 +262,8 @@ class Outbox:
     def gaps(self) -> list[Gap]:
         """What was dropped and not yet reported with `gap_reported`, oldest first, at most 100.
 
-        Nothing numbered first..last waits here any more.
+        Nothing numbered first..last waits here any more. None of it was dropped where `lost` is 0:
+        see `note_absent`.
         """
         rows = self._run(lambda: gaps.oldest(self._file.connection))
         return [Gap(stream=self._stream, first=row[0], last=row[1], lost=row[2]) for row in rows]
@@ -401,6 +409,10 @@ class Outbox:
             self._tally.bytes -= row[0]
             self._tally.aside += 1
             gaps.add(db, seq, seq, 1)
+
+    def _note_absent(self, after: int) -> None:
+        with self._transaction() as db:
+            gaps.add_absent(db, after, self.last_seq)
 
     def _note_present(self, seen: Mapping[str, bytes]) -> None:
         # What leaves the file later is written behind it: no flush of its own is needed.

@@ -110,6 +110,16 @@ def test_a_gap_that_the_device_tells_of_is_passed(store, database, record, gap_r
     ]
 
 
+def test_what_a_device_passed_on_earlier_holds_nothing_back(store, database, record, gap_record):
+    store.write([record(seq) for seq in (4, 5, 8)])
+    store.write([gap_record(1, 3, 0), gap_record(6, 7, 0)])
+    assert watermark(store) == 8
+    assert store.holes() == []
+    # What the broker still had of it is stored when it comes.
+    store.write([record(2)])
+    assert seqs(database) == [2, 4, 5, 8]
+
+
 def test_an_event_of_a_gap_that_was_on_its_way_is_stored_all_the_same(
     store, database, record, gap_record
 ):
