@@ -22,7 +22,7 @@ from edge.comparison import make_tracker
 from edge.config import AgentConfig, CameraConfig
 from edge.correspondence import Correspondence
 from edge.errors import BrokerError, BundleError, EarmarkError, SourceError
-from edge.health import Facts, Release, Watch, parse_listen
+from edge.health import CommandNumbers, Facts, Release, Watch, parse_listen
 from edge.inference import Inference
 from edge.inference.supervised import Event
 from edge.messaging import (
@@ -336,6 +336,7 @@ class Agent:
             waits_for=_TAKERS[self._config.outbox.ack],
             outbox_age_s=None if waited is None else max(0.0, waited.total_seconds()),
             temperature_c=_temperature(),
+            commands=CommandNumbers() if self._letters is None else self._letters.commands,
         )
 
     def _hear(self, text: str) -> None:

@@ -6,7 +6,6 @@ import shutil
 import sqlite3
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,8 +17,9 @@ import msgspec
 
 from edge.messaging import gaps
 from edge.messaging.ballast import Ballast
-from edge.messaging.database import Damaged, Database, Foreign
+from edge.messaging.database import Database
 from edge.messaging.events import EVENT_LIMIT_BYTES, Gap, Sighting, encode
+from edge.messaging.tally import META, Tally, check_owner, stream_of
 from edge.messaging.ulid import UlidMaker
 
 SCHEMA = 3
@@ -33,11 +33,10 @@ _PAGE_BYTES = 4096
 # How much goes at once then, as a share of what waits, so that it need not be done at every commit.
 _LOW_DISK_SHARE = 1 / 16
 _BALLAST_EVERY_S = 60.0
-_NUMBERS = 1 << 53
 _STEPS = {
     0: gaps.TABLE
+    + META
     + """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE event (
     seq INTEGER PRIMARY KEY, size INTEGER NOT NULL, last_seen TEXT, payload BLOB NOT NULL);
 CREATE TABLE poison (seq INTEGER PRIMARY KEY, why TEXT NOT NULL, payload BLOB NOT NULL);
@@ -45,9 +44,6 @@ CREATE TABLE poison (seq INTEGER PRIMARY KEY, why TEXT NOT NULL, payload BLOB NO
     1: "ALTER TABLE event ADD COLUMN stored REAL NOT NULL DEFAULT 0;\n",
     2: "CREATE TABLE present (animal TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID;\n",
 }
-
-# What of the tally is in the file; the rest can be counted there.
-_KEPT = ("next_seq", "lost", "aside", "sent", "age_s")
 
 T = TypeVar("T")
 
@@ -58,26 +54,6 @@ class Row:
 
     seq: int
     payload: bytes
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What is known of the file without asking it; changes and is taken back with a transaction.
-
-    rows, bytes, first, oldest: of what waits. gaps: records of what is missing. lost: dropped.
-    aside: poison. sent: see `Outbox.sent`. age_s: for how long an agent ran on this outbox.
-    """
-
-    next_seq: int = 1
-    rows: int = 0
-    bytes: int = 0
-    first: int | None = None
-    oldest: str | None = None
-    gaps: int = 0
-    lost: int = 0
-    aside: int = 0
-    sent: int = 0
-    age_s: float = 0.0
 
 
 class Outbox:
@@ -122,7 +98,7 @@ class Outbox:
         self._free_bytes = free_bytes
         self._lock = threading.RLock()
         self._stream = ""
-        self._tally = _Tally()
+        self._tally = Tally()
         self._present: dict[str, bytes] = {}
         self._born_s = clock()
         self._ballast_due_s = clock()
@@ -179,6 +155,13 @@ class Outbox:
         It leaves a gap record too, for its number will not be seen.
         """
         self._run(lambda: self._set_aside(seq, why))
+
+    def note_absent(self, after: int) -> None:
+        """Let `gaps` tell of all numbers above `after` that are not here, whoever took them.
+
+        For who waits for each of them, and must know that they are not coming from here.
+        """
+        self._run(lambda: self._note_absent(after))
 
     def note_sent(self, seq: int) -> None:
         """Remember up to where the broker has taken everything; on disk with the next event."""
@@ -279,7 +262,8 @@ class Outbox:
     def gaps(self) -> list[Gap]:
         """What was dropped and not yet reported with `gap_reported`, oldest first, at most 100.
 
-        Nothing numbered first..last waits here any more.
+        Nothing numbered first..last waits here any more. None of it was dropped where `lost` is 0:
+        see `note_absent`.
         """
         rows = self._run(lambda: gaps.oldest(self._file.connection))
         return [Gap(stream=self._stream, first=row[0], last=row[1], lost=row[2]) for row in rows]
@@ -328,14 +312,11 @@ class Outbox:
                     "VALUES (?, ?, ?, ?, ?)",
                     rows,
                 )
-                if not self._tally.rows:
-                    self._tally.first, self._tally.oldest = rows[0][0], rows[0][2]
                 self._tally.rows += len(rows)
                 self._tally.bytes += size
                 self._tally.next_seq = rows[-1][0] + 1
                 self._tally.age_s = age_s
                 self._evict(0, 0)
-                self._write_tally(db, self._tally)
         return numbered, len(events) - len(rows)
 
     def _make_room(self, size: int) -> None:
@@ -372,16 +353,13 @@ class Outbox:
         tally.bytes -= freed
         tally.lost += count
         gaps.add_below(db, first, last, count)
-        self._take_stock(db)
 
     def _lose(self, count: int) -> None:
         first = self._tally.next_seq
         with self._transaction() as db:
             gaps.add(db, first, first + count - 1, count)
-            self._take_stock(db)
             self._tally.next_seq += count
             self._tally.lost += count
-            self._write_tally(db, self._tally)
 
     def _delivered(self, runs: Sequence[tuple[int, int]]) -> None:
         with self._transaction(durable=False) as db:
@@ -398,8 +376,6 @@ class Outbox:
                 db.execute("DELETE FROM event WHERE seq BETWEEN ? AND ?", here)
                 self._tally.rows -= count
                 self._tally.bytes -= int(size)
-            self._take_stock(db)
-            self._write_tally(db, self._tally)
 
     def _acknowledged(self, seq: int, limit: int) -> bool:
         with self._transaction(durable=False) as db:
@@ -412,7 +388,6 @@ class Outbox:
                 self._tally.bytes -= sum(row[1] for row in rows)
             done = len(rows) < limit
             db.execute("DELETE FROM gap WHERE last <= ?", (seq if done else rows[-1][0],))
-            self._take_stock(db)
         return done
 
     def _set_aside(self, seq: int, why: str) -> None:
@@ -434,8 +409,10 @@ class Outbox:
             self._tally.bytes -= row[0]
             self._tally.aside += 1
             gaps.add(db, seq, seq, 1)
-            self._take_stock(db)
-            self._write_tally(db, self._tally)
+
+    def _note_absent(self, after: int) -> None:
+        with self._transaction() as db:
+            gaps.add_absent(db, after, self.last_seq)
 
     def _note_present(self, seen: Mapping[str, bytes]) -> None:
         # What leaves the file later is written behind it: no flush of its own is needed.
@@ -452,13 +429,6 @@ class Outbox:
         if gap.stream == self._stream:
             with self._transaction() as db:
                 gaps.reported(db, gap.first, gap.last, gap.lost)
-                self._take_stock(db)
-
-    def _take_stock(self, db: sqlite3.Connection) -> None:
-        """See what is the oldest now, and whether anything is missing."""
-        row = db.execute("SELECT seq, last_seen FROM event ORDER BY seq LIMIT 1").fetchone()
-        self._tally.first, self._tally.oldest = row or (None, None)
-        (self._tally.gaps,) = db.execute("SELECT count(*) FROM gap").fetchone()
 
     # -- the file ------------------------------------------------------------------------------
 
@@ -468,70 +438,36 @@ class Outbox:
 
     @contextmanager
     def _transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """Change rows and the tally together: both are as they were when it fails."""
         before = replace(self._tally)
         try:
             with self._file.transaction(durable=durable) as db:
+                changes = db.total_changes
                 yield db
+                if db.total_changes != changes:
+                    self._tally.take_stock(db)
+                    self._tally.write(db)
         except BaseException:
             self._tally = before
             raise
 
-    @staticmethod
-    def _write_tally(db: sqlite3.Connection, tally: _Tally) -> None:
-        values = [(name, getattr(tally, name)) for name in _KEPT]
-        db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values)
-
     def _opened(self, db: sqlite3.Connection) -> None:
         """Take stock of a file that was just opened."""
-        meta = dict(db.execute("SELECT key, value FROM meta"))
-        self._check_owner(db, meta.get("device"))
-        stream = meta.get("stream")
-        if stream is None:
-            stream = uuid.uuid4().hex
-            db.execute("INSERT INTO meta VALUES ('stream', ?)", (stream,))
-        if not isinstance(stream, str):
-            raise Damaged("stream")
-        try:
-            known = _Tally(
-                next_seq=int(meta.get("next_seq", 1)),
-                lost=int(meta.get("lost", 0)),
-                aside=int(meta.get("aside", 0)),
-                sent=int(meta.get("sent", 0)),
-                age_s=float(meta.get("age_s", 0.0)),
-            )
-        except (TypeError, ValueError) as error:
-            raise Damaged(str(error)) from error
-        # Beyond that JSON's readers round, and SQLite ends soon after.
-        if not (0 < known.next_seq < _NUMBERS and 0 <= known.age_s < _NUMBERS):
-            raise Damaged("numbers")
+        if self._device is not None:
+            check_owner(db, self._device)
+        stream = stream_of(db)
+        known = Tally.read(db)
         if stream == self._stream:
             self._undo(db, known)
-        rows, size, last = db.execute(
-            "SELECT count(*), total(size), coalesce(max(seq), 0) FROM event"
-        ).fetchone()
-        known.rows, known.bytes = rows, int(size)
-        known.next_seq = max(known.next_seq, last + 1)
+        known.count(db)
         self._stream, self._tally = stream, known
         self._present = {
             str(animal): payload if isinstance(payload, bytes) else b""
             for animal, payload in db.execute("SELECT animal, payload FROM present")
         }
         self._born_s = self._clock() - known.age_s
-        self._take_stock(db)
 
-    def _check_owner(self, db: sqlite3.Connection, owner: object) -> None:
-        """Make the file this device's; Foreign when it is another's, and says how much waits."""
-        if self._device is None or owner == self._device:
-            return
-        if owner is None:
-            db.execute("INSERT INTO meta VALUES ('device', ?)", (self._device,))
-            return
-        if not isinstance(owner, str):
-            raise Damaged("device")
-        (count,) = db.execute("SELECT count(*) FROM event").fetchone()
-        raise Foreign(f"the outbox is of the device {owner!r}, with {count} events that wait")
-
-    def _undo(self, db: sqlite3.Connection, known: _Tally) -> None:
+    def _undo(self, db: sqlite3.Connection, known: Tally) -> None:
         """Take back a commit that was reported as failed and is in the file all the same.
 
         Its events come again, under the same numbers; what it dropped to make room stays dropped.
@@ -540,7 +476,7 @@ class Outbox:
         db.execute("DELETE FROM event WHERE seq > ?", (last,))
         known.lost -= gaps.cut_off(db, last)
         known.next_seq, known.sent = last + 1, self._tally.sent
-        self._write_tally(db, known)
+        known.write(db)
 
     def _age_s(self) -> float:
         return self._clock() - self._born_s
