@@ -11,8 +11,9 @@ from typing import Literal, TypeVar
 
 from edge.errors import EarmarkError
 from edge.messaging.events import Gap, Ingested
-from edge.messaging.outbox import Outbox, Row
+from edge.messaging.outbox import Outbox
 from edge.messaging.retry import Backoff, Rate
+from edge.messaging.rows import Row
 from edge.messaging.suspects import Suspects
 
 Acknowledgement = Literal["broker", "ingest"]

@@ -8,25 +8,23 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 import msgspec
 
-from edge.messaging import gaps
+from edge.messaging import gaps, rows
 from edge.messaging.ballast import Ballast
 from edge.messaging.database import Database
 from edge.messaging.events import EVENT_LIMIT_BYTES, Gap, Sighting, encode
+from edge.messaging.rows import NewRow, Removed, Row
 from edge.messaging.tally import META, Tally, check_owner, stream_of
 from edge.messaging.ulid import UlidMaker
 
 SCHEMA = 3
 _MIB = 1 << 20
-# What a row costs beside its payload, roughly: key, length, page overhead.
-_ROW_OVERHEAD_BYTES = 64
-_POISON_ROWS = 100
 # With less left in the file when the disk is low, the oldest make room for the new.
 _SPARE_PAGES = 64
 _PAGE_BYTES = 4096
@@ -34,26 +32,12 @@ _PAGE_BYTES = 4096
 _LOW_DISK_SHARE = 1 / 16
 _BALLAST_EVERY_S = 60.0
 _STEPS = {
-    0: gaps.TABLE
-    + META
-    + """
-CREATE TABLE event (
-    seq INTEGER PRIMARY KEY, size INTEGER NOT NULL, last_seen TEXT, payload BLOB NOT NULL);
-CREATE TABLE poison (seq INTEGER PRIMARY KEY, why TEXT NOT NULL, payload BLOB NOT NULL);
-""",
-    1: "ALTER TABLE event ADD COLUMN stored REAL NOT NULL DEFAULT 0;\n",
+    0: gaps.TABLE + META + rows.TABLES,
+    1: rows.WITH_AGE,
     2: "CREATE TABLE present (animal TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID;\n",
 }
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One waiting event: its number in the stream and its JSON."""
-
-    seq: int
-    payload: bytes
 
 
 class Outbox:
@@ -127,14 +111,7 @@ class Outbox:
         until: the highest seq wanted.
         """
         last = self.last_seq if until is None else until
-        query = "SELECT seq, payload FROM event WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
-        return self._run(
-            lambda: [
-                # Damage may have made a number of it, which is nobody's JSON.
-                Row(seq, payload if isinstance(payload, bytes) else b"")
-                for seq, payload in self._file.connection.execute(query, (after, last, limit))
-            ]
-        )
+        return self._run(lambda: rows.pending(self._file.connection, after, last, limit))
 
     def delivered(self, seqs: Iterable[int]) -> None:
         """Forget events that were taken. A power cut may bring them back, to be sent once more."""
@@ -217,9 +194,7 @@ class Outbox:
 
     def depth_above(self, seq: int) -> int:
         """Return how many events wait with a number above `seq`."""
-        query = "SELECT count(*) FROM event WHERE seq > ?"
-        (count,) = self._run(lambda: self._file.connection.execute(query, (seq,)).fetchone())
-        return int(count)
+        return self._run(lambda: rows.count_above(self._file.connection, seq))
 
     @property
     def first(self) -> int | None:
@@ -265,8 +240,8 @@ class Outbox:
         Nothing numbered first..last waits here any more. None of it was dropped where `lost` is 0:
         see `note_absent`.
         """
-        rows = self._run(lambda: gaps.oldest(self._file.connection))
-        return [Gap(stream=self._stream, first=row[0], last=row[1], lost=row[2]) for row in rows]
+        found = self._run(lambda: gaps.oldest(self._file.connection))
+        return [Gap(stream=self._stream, first=row[0], last=row[1], lost=row[2]) for row in found]
 
     def gap_reported(self, gap: Gap) -> None:
         """Forget a gap that subscribers know of; what was dropped meanwhile stays."""
@@ -292,32 +267,27 @@ class Outbox:
 
     def _append(self, events: Sequence[Sighting]) -> tuple[list[Sighting], int]:
         numbered: list[Sighting] = []
-        rows: list[tuple[int, int, str | None, bytes, float]] = []
+        new: list[NewRow] = []
         age_s = self._age_s()
         for event in events:
-            seq = self._tally.next_seq + len(rows)
+            seq = self._tally.next_seq + len(new)
             event = msgspec.structs.replace(event, seq=seq, stream=self._stream, id=self._new_id())
             payload = encode(event)
             if len(payload) > EVENT_LIMIT_BYTES:
                 continue
             numbered.append(event)
-            size = len(payload) + _ROW_OVERHEAD_BYTES
-            rows.append((seq, size, event.last_seen, payload, age_s))
-        if rows:
-            size = sum(row[1] for row in rows)
+            new.append(NewRow(seq, event.last_seen, payload, age_s))
+        if new:
+            size = sum(row.size for row in new)
             with self._transaction() as db:
                 self._make_room(size)
-                db.executemany(
-                    "INSERT INTO event (seq, size, last_seen, payload, stored) "
-                    "VALUES (?, ?, ?, ?, ?)",
-                    rows,
-                )
-                self._tally.rows += len(rows)
+                rows.add(db, new)
+                self._tally.rows += len(new)
                 self._tally.bytes += size
-                self._tally.next_seq = rows[-1][0] + 1
+                self._tally.next_seq = new[-1].seq + 1
                 self._tally.age_s = age_s
-                self._evict(0, 0)
-        return numbered, len(events) - len(rows)
+                self._evict(0)
+        return numbered, len(events) - len(new)
 
     def _make_room(self, size: int) -> None:
         """On a disk that is nearly full, let the oldest go before the file has to grow."""
@@ -325,34 +295,30 @@ class Outbox:
             return
         (spare,) = self._file.connection.execute("PRAGMA freelist_count").fetchone()
         if spare < _SPARE_PAGES + size // _PAGE_BYTES:
-            self._evict(0, max(size, int(self._tally.bytes * _LOW_DISK_SHARE)))
+            self._evict(max(size, int(self._tally.bytes * _LOW_DISK_SHARE)))
 
-    def _evict(self, rows: int, size: int) -> None:
+    def _evict(self, size: int) -> None:
         """Drop the oldest: what is beyond the limits, and at least `size` bytes."""
         tally = self._tally
         db = self._file.connection
         too_old_s = None if self._limit_age_s is None else self._age_s() - self._limit_age_s
-        first = last = count = freed = 0
-        oldest = db.execute("SELECT seq, size, stored FROM event ORDER BY seq")
-        for seq, row_bytes, stored_s in oldest:
-            if not (
-                freed < size
-                or tally.rows - count > self._limit_rows
-                or tally.bytes - freed > self._limit_bytes
+        gone = rows.drop_while(
+            db,
+            lambda gone, stored_s: (
+                gone.size < size
+                or tally.rows - gone.events > self._limit_rows
+                or tally.bytes - gone.size > self._limit_bytes
                 or (too_old_s is not None and stored_s < too_old_s)
-            ):
-                break
-            first, last = first or seq, seq
-            count += 1
-            freed += row_bytes
-        oldest.close()
-        if not count:
-            return
-        db.execute("DELETE FROM event WHERE seq <= ?", (last,))
-        tally.rows -= count
-        tally.bytes -= freed
-        tally.lost += count
-        gaps.add_below(db, first, last, count)
+            ),
+        )
+        if gone.events:
+            self._forget(gone)
+            tally.lost += gone.events
+            gaps.add_below(db, gone.first, gone.last, gone.events)
+
+    def _forget(self, gone: Removed) -> None:
+        self._tally.rows -= gone.events
+        self._tally.bytes -= gone.size
 
     def _lose(self, count: int) -> None:
         first = self._tally.next_seq
@@ -364,51 +330,26 @@ class Outbox:
     def _delivered(self, runs: Sequence[tuple[int, int]]) -> None:
         with self._transaction(durable=False) as db:
             for first, last in runs:
-                here = (first, last)
-                count, size = db.execute(
-                    "SELECT count(*), total(size) FROM event WHERE seq BETWEEN ? AND ?", here
-                ).fetchone()
-                if count <= last - first:
-                    found = db.execute("SELECT seq FROM event WHERE seq BETWEEN ? AND ?", here)
-                    missing = set(range(first, last + 1)).difference(row[0] for row in found)
-                    # What was dropped while on its way has arrived after all.
-                    self._tally.lost -= sum(gaps.arrived(db, seq) for seq in missing)
-                db.execute("DELETE FROM event WHERE seq BETWEEN ? AND ?", here)
-                self._tally.rows -= count
-                self._tally.bytes -= int(size)
+                gone, missing = rows.remove(db, first, last)
+                self._forget(gone)
+                # What was dropped while on its way has arrived after all.
+                self._tally.lost -= sum(gaps.arrived(db, seq) for seq in missing)
 
     def _acknowledged(self, seq: int, limit: int) -> bool:
         with self._transaction(durable=False) as db:
-            rows = db.execute(
-                "SELECT seq, size FROM event WHERE seq <= ? ORDER BY seq LIMIT ?", (seq, limit)
-            ).fetchall()
-            if rows:
-                db.execute("DELETE FROM event WHERE seq <= ?", (rows[-1][0],))
-                self._tally.rows -= len(rows)
-                self._tally.bytes -= sum(row[1] for row in rows)
-            done = len(rows) < limit
-            db.execute("DELETE FROM gap WHERE last <= ?", (seq if done else rows[-1][0],))
+            gone = rows.remove_oldest(db, seq, limit)
+            self._forget(gone)
+            done = gone.events < limit
+            db.execute("DELETE FROM gap WHERE last <= ?", (seq if done else gone.last,))
         return done
 
     def _set_aside(self, seq: int, why: str) -> None:
         with self._transaction() as db:
-            row = db.execute("SELECT size FROM event WHERE seq = ?", (seq,)).fetchone()
-            if row is None:
-                return
-            db.execute(
-                "INSERT OR REPLACE INTO poison SELECT seq, ?, payload FROM event WHERE seq = ?",
-                (why, seq),
-            )
-            db.execute("DELETE FROM event WHERE seq = ?", (seq,))
-            db.execute(
-                "DELETE FROM poison WHERE seq NOT IN "
-                "(SELECT seq FROM poison ORDER BY seq DESC LIMIT ?)",
-                (_POISON_ROWS,),
-            )
-            self._tally.rows -= 1
-            self._tally.bytes -= row[0]
-            self._tally.aside += 1
-            gaps.add(db, seq, seq, 1)
+            gone = rows.set_aside(db, seq, why)
+            if gone.events:
+                self._forget(gone)
+                self._tally.aside += 1
+                gaps.add(db, seq, seq, 1)
 
     def _note_absent(self, after: int) -> None:
         with self._transaction() as db:
