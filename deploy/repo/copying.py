@@ -15,9 +15,11 @@ from edge.release.targets import ROLES, content_path
 def copy_repository(state: State, target: Path, only: Collection[str] | None = None) -> int:
     """Copy what is published now into a folder; return how many files had to be copied.
 
-    Contents go first and the timestamp last, each file by rename and synced: a web server may serve
-    the folder meanwhile, a stick may be pulled at any moment. Files that are there already stay.
-    only: ids of the bundles whose files are taken along; all by default.
+    Contents go first, the timestamp and the newest root last, each by rename and synced: a web
+    server may serve the folder meanwhile, a stick may be pulled at any moment. Only after several
+    new keys at once there is a moment at which devices refuse what is there, and ask again. Files
+    that are there already stay. only: ids of the bundles whose files are taken along; all by
+    default.
     """
     copied = 0
     for path, sha256 in _files(state, only):
@@ -42,12 +44,15 @@ def _files(state: State, only: Collection[str] | None) -> Iterator[tuple[str, st
                 continue
             sha256 = info.hashes["sha256"]
             yield content_path(name, sha256), sha256
-    for version in range(1, state.root.signed.version + 1):
+    newest = state.root.signed.version
+    for version in range(1, newest):
         yield f"metadata/{version}.root.json", None
     for name, meta in state.snapshot.meta.items():
         yield f"metadata/{meta.version}.{name}", None
     yield f"metadata/{state.timestamp.snapshot_meta.version}.snapshot.json", None
     yield "metadata/timestamp.json", None
+    # It may have done away with keys that signed what was there before; the one before it has not.
+    yield f"metadata/{newest}.root.json", None
 
 
 def _sweep(target: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,15 +36,16 @@ from edge.errors import UsageError
 from edge.files import new_directory
 from edge.release.manifest import MANIFEST_NAME
 from edge.release.targets import (
-    EVERYBODY,
     FLEET,
     MAX_SEQ,
     ROLES,
     Assigned,
     Fleet,
+    assigned,
     is_scope,
     means_target,
     model_target,
+    scopes_of,
     write_fleet,
 )
 
@@ -135,11 +136,11 @@ class Repository:
         """Publish a scope's class means no more: the next wider scope's, or the bundle's, serve."""
         with self._change() as (state, change):
             target = means_target(scope)
-            if target not in state.roles["means"].targets:
+            means = set(state.roles["means"].targets)
+            if target not in means:
                 raise UsageError(f"{scope}: has no class means of its own")
             change.remove("means", target)
-            fleet = _fleet(state)
-            self._put(change, _moved(fleet, _devices(fleet, scope), self._count()))
+            self._set_fleet(state, change, _fleet(state), means)
 
     def assign(self, scope: str, bundle: str | None) -> int:
         """Let a scope run a published bundle, None: what the next wider scope runs; return the seq.
@@ -149,16 +150,14 @@ class Repository:
         with self._change() as (state, change):
             self._check_scope(state, scope)
             fleet = _fleet(state)
-            seq = self._count()
             releases = dict(fleet.releases)
             if bundle is not None:
-                releases[scope] = Assigned(bundle=whole_id(state.bundles(), bundle), seq=seq)
+                found = whole_id(state.bundles(), bundle)
+                releases[scope] = Assigned(bundle=found, seq=self.settings.counter + 1)
             elif releases.pop(scope, None) is None:
                 raise UsageError(f"{scope}: has no bundle of its own")
-            else:
-                fleet = _moved(fleet, _devices(fleet, scope), seq)
-            self._put(change, msgspec.structs.replace(fleet, seq=seq, releases=releases))
-        return seq
+            fleet = msgspec.structs.replace(fleet, releases=releases)
+            return self._set_fleet(state, change, fleet)
 
     def regroup(self, group: str, add: Iterable[str] = (), remove: Iterable[str] = ()) -> list[str]:
         """Put devices into a group and take others out of it; return who is in it.
@@ -170,20 +169,13 @@ class Repository:
                 if not is_scope(f"device/{name}"):
                     raise UsageError(f"{name!r}: use 2 to 48 of a-z, 0-9 and '-'")
             fleet = _fleet(state)
-            before = set(fleet.groups.get(group, ()))
-            after = (before | set(add)) - set(remove)
-            groups = {**fleet.groups, group: sorted(after)}
-            releases = dict(fleet.releases)
+            after = (set(fleet.groups.get(group, ())) | set(add)) - set(remove)
+            groups, releases = {**fleet.groups, group: sorted(after)}, dict(fleet.releases)
             if not after:
                 del groups[group]
                 releases.pop(f"group/{group}", None)
-            fleet = _moved(fleet, before ^ after, self._count())
-            self._put(
-                change,
-                msgspec.structs.replace(
-                    fleet, seq=self.settings.counter, groups=groups, releases=releases
-                ),
-            )
+            fleet = msgspec.structs.replace(fleet, groups=groups, releases=releases)
+            self._set_fleet(state, change, fleet)
         return sorted(after)
 
     def withdraw(self, bundle: str) -> str:
@@ -211,14 +203,16 @@ class Repository:
     def renew(self, roles: Iterable[str], *, beyond: int = 0) -> None:
         """Sign roles anew, good for as long as on the first day.
 
-        beyond: versions and counter are this high at least. For a repository that was restored
-        from an old copy: devices refuse what is older than what they have seen.
+        beyond: all roles but the root are signed anew, and versions and counter are this high at
+        least. For a repository that was restored from an old copy: devices refuse what is older
+        than what they have seen. Assign, and publish class means, again afterwards.
         """
         if not 0 <= beyond < MAX_SEQ // 2:
             raise UsageError(f"{beyond}: no version gets that high")
         with self._change(beyond) as (_, change):
             self._save(counter=max(self.settings.counter, beyond))
-            change.renew(roles)
+            every = set(EVERY_ROLE) - {"root"} if beyond else set()
+            change.renew({*roles, *every})
 
     @contextmanager
     def _change(self, beyond: int = 0) -> Iterator[tuple[State, Change]]:
@@ -231,8 +225,27 @@ class Repository:
             change.write()
             self._save(published=state.timestamp.version)
 
-    def _put(self, change: Change, fleet: Fleet) -> None:
+    def _set_fleet(
+        self, state: State, change: Change, fleet: Fleet, means: Set[str] | None = None
+    ) -> int:
+        """Let a fleet be what is assigned, under the next number; return that.
+
+        means: the targets of class means as they were, if they are others now. Devices that an
+        older number serves from now on, because another scope does, count on from this one.
+        """
+        before, seq = _fleet(state), self._count()
+        now = set(state.roles["means"].targets)
+        earlier = now if means is None else means
+        moved = dict(fleet.moved)
+        for device in _named(before, earlier) | _named(fleet, now):
+            runs, has = assigned(fleet, device), _means(fleet, device, now)
+            other_bundle = runs is not None and runs != assigned(before, device)
+            other_means = has is not None and has != _means(before, device, earlier)
+            if other_means or (runs is not None and other_bundle and runs.seq < seq):
+                moved[device] = seq
+        fleet = msgspec.structs.replace(fleet, seq=seq, moved=moved)
         change.put("assignments", FLEET, write_fleet(fleet))
+        return seq
 
     def _check_scope(self, state: State, scope: str) -> None:
         if not is_scope(scope):
@@ -359,18 +372,19 @@ def _fleet(state: State) -> Fleet:
     return state.fleet() or Fleet(seq=1)
 
 
-def _devices(fleet: Fleet, scope: str) -> list[str]:
-    """Return who was served by a scope and is known by name; nobody counts down with `all`."""
-    kind, _, name = scope.partition("/")
-    if kind == EVERYBODY:
-        return []
-    return [name] if kind == "device" else fleet.groups.get(name, [])
+def _named(fleet: Fleet, means: Set[str]) -> set[str]:
+    """Return the devices that are named somewhere; everybody else is served by `all` alone."""
+    devices = {one for members in fleet.groups.values() for one in members}
+    scopes = {scope.partition("/")[2] for scope in fleet.releases if scope.startswith("device/")}
+    start, end = "means/device-", ".npz"
+    targets = {one[len(start) : -len(end)] for one in means if one.startswith(start)}
+    return devices | scopes | targets | set(fleet.moved)
 
 
-def _moved(fleet: Fleet, devices: Iterable[str], seq: int) -> Fleet:
-    """Return the fleet with devices that another scope may serve from now on."""
-    moved = {**fleet.moved, **dict.fromkeys(devices, seq)}
-    return msgspec.structs.replace(fleet, seq=seq, moved=moved)
+def _means(fleet: Fleet, device: str, means: Set[str]) -> str | None:
+    """Return the name of the class means that serve a device."""
+    targets = (means_target(scope) for scope in scopes_of(fleet, device))
+    return next((one for one in targets if one in means), None)
 
 
 @contextmanager
