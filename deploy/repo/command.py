@@ -46,7 +46,8 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
             "--passphrase-file",
             type=Path,
             metavar="F",
-            help="passphrase of the keys; without, $EARMARK_REPO_PASSPHRASE, or a prompt",
+            help="passphrases of the keys, one a line; without, $EARMARK_REPO_PASSPHRASE, or a "
+            "prompt",
         )
         return action
 

@@ -22,7 +22,7 @@ def copy_repository(state: State, target: Path, only: Collection[str] | None = N
     default.
     """
     copied = 0
-    for path, sha256 in _files(state, only):
+    for path, sha256 in files_in_order(state, only):
         there = target / path
         if sha256 and there.is_file() and sha256_file(there) == sha256:
             continue
@@ -36,7 +36,7 @@ def copy_repository(state: State, target: Path, only: Collection[str] | None = N
     return copied
 
 
-def _files(state: State, only: Collection[str] | None) -> Iterator[tuple[str, str | None]]:
+def files_in_order(state: State, only: Collection[str] | None) -> Iterator[tuple[str, str | None]]:
     """Yield paths in the order in which they are to appear, with the hash that names contents."""
     for role in ROLES:
         for name, info in state.roles[role].targets.items():

@@ -170,6 +170,15 @@ def test_each_key_may_have_its_own_passphrase(tmp_path: Path) -> None:
     ] * 2
 
 
+def test_a_file_may_hold_several_passphrases(tmp_path: Path) -> None:
+    keyids = [ring(tmp_path, passphrase=word * 10).make("root").public_key.keyid for word in "ab"]
+    file = tmp_path / "passphrases"
+    file.write_text("c" * 10 + "\n" + "a" * 10 + "\n\n" + "b" * 10 + "\n")
+    both = KeyRing([tmp_path], passphrases(file, {}), cost=2)
+    assert len(both.signers("root", keyids, 2)) == 2
+    assert passphrases(file, {}).new() == "c" * 10
+
+
 def test_nobody_is_asked_for_ever(tmp_path: Path) -> None:
     keyid = ring(tmp_path).make("root").public_key.keyid
     typist = Typist(*["wrong"] * 10)
