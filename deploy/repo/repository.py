@@ -10,35 +10,25 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from tuf.api.metadata import (
-    DelegatedRole,
-    Delegations,
-    Metadata,
-    Root,
-    Snapshot,
-    Targets,
-    Timestamp,
-)
 
 from deploy.repo.change import Change
 from deploy.repo.checking import checked_bundle, checked_means
+from deploy.repo.copying import current_files, tidy
 from deploy.repo.keys import KeyRing
-from deploy.repo.state import EVERY_ROLE, TOP, RepositoryDamagedError, State, read_state
+from deploy.repo.state import EVERY_ROLE, RepositoryDamagedError, State, read_state
 from edge.durable import write_durably
 from edge.errors import UsageError
-from edge.files import new_directory
 from edge.release.manifest import MANIFEST_NAME
 from edge.release.targets import (
     FLEET,
     MAX_SEQ,
-    ROLES,
     Assigned,
     Fleet,
     assigned,
@@ -49,19 +39,8 @@ from edge.release.targets import (
     write_fleet,
 )
 
-# What is re-signed with every publication is good for a quarter: devices install nothing once it
-# is over, and a server that hides new releases from them can do so for as long. Keys that lie in a
-# drawer are fetched once in three years.
-DAYS = {
-    "timestamp": 90,
-    "snapshot": 90,
-    "means": 365,
-    "assignments": 365,
-    "models": 3 * 365,
-    "targets": 3 * 365,
-    "root": 3 * 365,
-}
-_SETTINGS, _ROOT, _LOCK = "repository.json", "root.json", ".lock"
+ROOT = "root.json"
+_SETTINGS, _LOCK = "repository.json", ".lock"
 
 Whole = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
 Days = Annotated[int, msgspec.Meta(ge=1, le=20 * 365)]
@@ -78,6 +57,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def __post_init__(self) -> None:
         if set(self.days) != set(EVERY_ROLE):
             raise ValueError(f"days must name {', '.join(EVERY_ROLE)}")
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    """Write repository.json."""
+    data = msgspec.json.format(msgspec.json.encode(settings), indent=1)
+    write_durably(folder / _SETTINGS, data + b"\n")
 
 
 class Repository:
@@ -99,7 +84,7 @@ class Repository:
 
     def state(self) -> State:
         """Return what is published, verified."""
-        state = read_state(self.public, (self.folder / _ROOT).read_bytes())
+        state = read_state(self.public, (self.folder / ROOT).read_bytes())
         if state.timestamp.version < self.settings.published:
             raise RepositoryDamagedError(
                 f"{self.public}: older than what was published (version {state.timestamp.version}, "
@@ -220,10 +205,12 @@ class Repository:
         with _locked(self.folder):
             self.settings = self._read_settings()
             state = self.state()
+            before = current_files(state)
             change = Change(state, self.ring, self.settings.days, self._clock(), beyond=beyond)
             yield state, change
             change.write()
             self._save(published=state.timestamp.version)
+            tidy(state, before, self._clock().timestamp())
 
     def _set_fleet(
         self, state: State, change: Change, fleet: Fleet, means: Set[str] | None = None
@@ -264,8 +251,7 @@ class Repository:
 
     def _save(self, **changes: int) -> None:
         self.settings = msgspec.structs.replace(self.settings, **changes)
-        data = msgspec.json.format(msgspec.json.encode(self.settings), indent=1)
-        write_durably(self.folder / _SETTINGS, data + b"\n")
+        write_settings(self.folder, self.settings)
 
     def _read_settings(self) -> Settings:
         path = self.folder / _SETTINGS
@@ -279,54 +265,6 @@ class Repository:
             raise UsageError(f"{path}: {error}") from error
 
 
-def create_repository(
-    folder: Path,
-    ring: KeyRing,
-    *,
-    days: Mapping[str, int] = {},
-    root_keys: int = 1,
-    root_threshold: int = 1,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Repository:
-    """Make a new repository at `folder`, whole or not at all, with new keys in the ring's folder.
-
-    days: how long signatures are good for, by role. root_keys, root_threshold: how many keys the
-    root has, and how many of them have to sign.
-    """
-    if folder.exists():
-        raise UsageError(f"{folder}: is there already; keys are never overwritten, name another")
-    if not 1 <= root_threshold <= root_keys <= 9:
-        raise UsageError("the root has 1 to 9 keys, and no more of them can have to sign")
-    now = clock()
-    settings = Settings(days={**DAYS, **days})
-    keys = ring.folders[0].resolve()
-    with new_directory(folder) as made:
-        within = keys.is_relative_to(folder.resolve())
-        place = made / keys.relative_to(folder.resolve()) if within else keys
-        with _undone_on_error(place):
-            state = _unsigned(made / "public", ring.at(place), root_keys, root_threshold, now)
-            change = Change(state, ring.at(place), settings.days, now)
-            change.renew(EVERY_ROLE)
-            change.write()
-            shutil.copy(made / "public" / "metadata" / "1.root.json", made / _ROOT)
-            published = msgspec.structs.replace(settings, published=1)
-            data = msgspec.json.format(msgspec.json.encode(published), indent=1)
-            write_durably(made / _SETTINGS, data + b"\n")
-    return Repository(folder, ring, clock)
-
-
-@contextmanager
-def _undone_on_error(keys: Path) -> Iterator[None]:
-    """Remove the keys that a failed block has made: nobody will ever need them."""
-    before = set(keys.glob("*")) if keys.is_dir() else set()
-    try:
-        yield
-    except BaseException:
-        for path in set(keys.glob("*")) - before:
-            path.unlink()
-        raise
-
-
 def whole_id(bundles: Iterable[str], beginning: str) -> str:
     """Return the one published bundle whose id begins so."""
     found = [one for one in bundles if one.startswith(beginning)]
@@ -337,35 +275,6 @@ def whole_id(bundles: Iterable[str], beginning: str) -> str:
             "earmark-deploy repo status lists them"
         )
     return found[0]
-
-
-def _unsigned(
-    public: Path, ring: KeyRing, root_keys: int, root_threshold: int, now: datetime
-) -> State:
-    """Return a state with new keys that nobody has signed yet."""
-    root = Root(expires=now, consistent_snapshot=True)
-    for role in TOP:
-        for _ in range(root_keys if role == "root" else 1):
-            root.add_key(ring.make(role).public_key, role)
-    root.roles["root"].threshold = root_threshold
-    targets = Targets(expires=now)
-    delegated = {
-        role: DelegatedRole(role, [], 1, False, paths=list(paths)) for role, paths in ROLES.items()
-    }
-    targets.delegations = Delegations({}, delegated)
-    for role in ROLES:
-        targets.add_key(ring.make(role).public_key, role)
-    state = State(
-        public,
-        Metadata(root),
-        Timestamp(expires=now),
-        Snapshot(expires=now),
-        targets,
-        {role: Targets(expires=now) for role in ROLES},
-    )
-    for role in EVERY_ROLE:
-        state.signed(role).version = 0
-    return state
 
 
 def _fleet(state: State) -> Fleet:

@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 from deploy.repo import checking
+from deploy.repo.creating import create_repository
 from deploy.repo.keys import KeyRing
 from deploy.repo.passphrases import GivenPassphrases
-from deploy.repo.repository import Repository, create_repository
+from deploy.repo.repository import Repository
 from edge.files import sha256_file
 from edge.identity.means import load_means, save_means
 from edge.release.channels.folder import FolderChannel

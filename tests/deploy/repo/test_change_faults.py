@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from deploy.repo.copying import copy_repository
+from deploy.repo.copying import copy_repository, current_files
 from edge import durable
 from edge.errors import EarmarkError
 from edge.release.channels.folder import FolderChannel
@@ -263,3 +264,39 @@ def test_what_was_damaged_on_a_stick_is_copied_again(
     for path in hurt:
         path.write_bytes(path.read_bytes()[:-1])
     assert copy_repository(state, stick) == len(hurt)
+
+
+def test_what_was_current_long_ago_is_removed(
+    operator: Operator, files: dict[str, Path], tmp_path: Path
+) -> None:
+    repository = operator.repository
+    for _ in range(3):
+        repository.publish_means(files["means"], "device/barn-9")
+    repository.rotate("root")
+    (operator.folder / "public" / "robots.txt").write_text("not ours to remove")
+    copy_repository(repository.state(), tmp_path / "www")
+    roots = {path for path in operator.files() if path.endswith("root.json")}
+    repository.withdraw_means("device/barn-9")
+    operator.now += timedelta(days=6)
+    repository.renew(["timestamp"])
+    assert any("barn-9" in path for path in operator.files())
+    operator.now += timedelta(days=2)
+    repository.renew(["timestamp"])
+    copy_repository(repository.state(), tmp_path / "www")
+    left = set(operator.files())
+    assert not any("barn-9" in path for path in left)
+    assert roots <= left
+    assert "robots.txt" in left
+    assert len([path for path in left if path.endswith("snapshot.json")]) == 1
+    assert not list((tmp_path / "www").glob("**/*barn-9*"))
+    operator.runs()
+
+
+def test_what_was_current_just_now_stays_for_who_is_reading_it(
+    operator: Operator, files: dict[str, Path]
+) -> None:
+    """However old it is itself."""
+    before = current_files(operator.repository.state())
+    operator.now += timedelta(days=50)
+    operator.repository.assign("all", files["new id"].name)
+    assert before <= set(operator.files())

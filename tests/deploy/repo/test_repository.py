@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.repo import change, checking
+from deploy.repo.creating import create_repository
 from deploy.repo.keys import KeyRing
 from deploy.repo.passphrases import GivenPassphrases
-from deploy.repo.repository import create_repository, whole_id
+from deploy.repo.repository import whole_id
 from deploy.repo.state import RepositoryDamagedError
 from edge.errors import BundleError, EarmarkError, TrustError, UsageError
 from edge.release.manifest import decode_manifest
