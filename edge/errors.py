@@ -37,3 +37,15 @@ class BrokerError(EarmarkError):
 
 class AcceleratorError(EarmarkError):
     """An accelerator that is not there, refuses us, or fails: the CPU may do instead."""
+
+
+class TrustError(EarmarkError):
+    """A repository of releases that is refused; `reason` is one word for machines.
+
+    `root` (this device has no usable trust/root.json), `signature`, `expired`, `older` (than what
+    ran here), `altered` (parts that do not belong together), `format`, or `disk`.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason

@@ -87,6 +87,17 @@ def load_bundle(directory: Path, *, threads: int = 2, opener: Opener | None = No
     return bundle
 
 
+def verify_bundle(directory: Path) -> Manifest:
+    """Check all of a bundle that can be checked without running its models; return its manifest.
+
+    Raises BundleError, one line that names the file.
+    """
+    manifest = _verified(directory)
+    _means(directory, manifest)
+    load_self_test(directory / SELFTEST_NAME)
+    return manifest
+
+
 def with_other_means(directory: Path, running: Bundle) -> Bundle | None:
     """Return the running models with the class means of a bundle; None when its models differ.
 
