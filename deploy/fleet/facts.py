@@ -47,9 +47,7 @@ async def ask_machine(target: Target) -> tuple[str, Machine]:
         raise DeviceError(f"{target.where}: {program}: is no Python that earmark knows") from error
     version = tuple(int(part) for part in re.findall(r"[0-9]+", told.python)[:2])
     if not _OLDEST <= version <= _NEWEST:
-        raise DeviceError(
-            f"{target.where}: {program} is {told.python}; earmark needs 3.11 to 3.13"
-        )
+        raise DeviceError(f"{target.where}: {program} is {told.python}; earmark needs 3.11 to 3.13")
     if told.bits != 64 or told.arch not in ("x86_64", "aarch64"):
         raise DeviceError(
             f"{target.where}: {told.arch} with {told.bits} bits: there are no packages for it; "

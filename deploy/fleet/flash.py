@@ -27,7 +27,8 @@ State = Literal["updated", "unchanged", "failed", "would be updated"]
 # Room for the release beside what is copied, and something over.
 _SPARE_BYTES = 64 << 20
 _LIST_S = 300.0
-# Prints `sha256  path` of what was copied before, `blob sha256` of what the store has, `free bytes`.
+# Prints `sha256  path` of what was copied before, `blob sha256` of what the store has, and
+# `free bytes`.
 _LOOK = """
 cd -- "$1" || exit 1
 store=$2
@@ -141,7 +142,7 @@ class Flasher:
         if self._dry:
             if up_to_date:
                 return Outcome("unchanged", before.release, before.release, before.means)
-            return Outcome("would be updated", before.release, None, wanted.means_seq, size)
+            return Outcome("would be updated", before.release, None, wanted.means_seq or 0, size)
         self._shown.total(target.name, size)
         sent = await self._copy(target, session, missing)
         self._shown.says(target.name, "the device tries it")
@@ -149,10 +150,14 @@ class Flasher:
         after = await ask_status(target)
         if not after.runs(wanted.assignment, wanted.means_seq):
             return Outcome(
-                "failed", before.release, after.release, after.means, sent,
+                "failed",
+                before.release,
+                after.release,
+                after.means,
+                sent,
                 reason=_why(after, answer.error),
             )
-        await self._prune(target, wanted, done=True)
+        await self._prune(target, wanted)
         changed = (before.release, before.means) != (after.release, after.means)
         return Outcome(
             "updated" if changed else "unchanged",
@@ -220,7 +225,7 @@ class Flasher:
             )
         return sent
 
-    async def _prune(self, target: Target, wanted: Wanted, *, done: bool) -> None:
+    async def _prune(self, target: Target, wanted: Wanted) -> None:
         """Remove copies that are of no more use: what was taken lies in the device's store."""
         kept = [content.path for content in self._repository.metadata]
         kept += [content.path for content in wanted.files if "/assignments/" in content.path]

@@ -101,9 +101,7 @@ def _secrets(name: str, device: Device) -> dict[str, bytes]:
         sources = {file: folder / file for file in _FILES.values()}
     else:
         sources = {
-            file: Path(getattr(broker, key))
-            for key, file in _FILES.items()
-            if getattr(broker, key)
+            file: Path(getattr(broker, key)) for key, file in _FILES.items() if getattr(broker, key)
         }
     if broker.password_file:
         sources[_PASSWORD] = Path(broker.password_file)

@@ -10,16 +10,19 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from edge.errors import EarmarkError
+from edge.errors import BundleError, EarmarkError
 from edge.files import sha256_file
-from edge.release.manifest import Sha256
+from edge.release.manifest import MANIFEST_NAME, Sha256, decode_manifest
 from edge.release.targets import (
     FLEET,
     ROLES,
     Fleet,
+    MeansTerms,
     assigned,
     content_path,
     means_target,
+    model_target,
+    moved_at,
     read_fleet,
     read_terms,
     scopes_of,
@@ -75,13 +78,14 @@ class Content:
 class Wanted:
     """What one device shall run. assignment: its seq.
 
-    means_seq: of the means assigned to it, 0 without. files: what the device fetches, beside the
-    metadata, which is for all the same.
+    means_seq: of the means assigned to it, 0 without any, None when they were made by another
+    embedder, so that the bundle's own serve. files: what the device fetches, beside the metadata,
+    which is for all the same.
     """
 
     bundle: str
     assignment: int
-    means_seq: int
+    means_seq: int | None
     files: tuple[Content, ...]
 
 
@@ -108,9 +112,7 @@ class Repository:
             self._metadata(name)
             for name in (*roots, *names.values(), snapshot_name, "timestamp.json")
         )
-        self._targets = {
-            role: self._role(names[role], _Targets).targets for role in ROLES
-        }
+        self._targets = {role: self._role(names[role], _Targets).targets for role in ROLES}
         self._fleet = self._read_fleet()
 
     def wanted(self, device: str) -> Wanted | None:
@@ -125,15 +127,18 @@ class Repository:
         ]
         if not files:
             raise RepositoryError(
-                f"{self.folder}: {device} shall run {found.bundle[:12]}, which is not published here"
+                f"{self.folder}: {device} shall run {found.bundle[:12]}, which is not published"
             )
         files.append(_content(FLEET, self._targets["assignments"][FLEET]))
-        means_seq = 0
+        means_seq: int | None = 0
         for scope in scopes_of(self._fleet, device):
             target = self._targets["means"].get(means_target(scope))
             if target is not None:
                 files.append(_content(means_target(scope), target))
-                means_seq = self._terms_seq(scope, target)
+                terms = self._terms(scope, target)
+                means_seq = max(terms.seq, moved_at(self._fleet, device))
+                if terms.embedder_sha256 != self._embedder(found.bundle):
+                    means_seq = None
                 break
         return Wanted(found.bundle, found.seq, means_seq, tuple(files))
 
@@ -146,11 +151,25 @@ class Repository:
             if file.stat().st_size != content.size or sha256_file(file) != content.sha256:
                 raise RepositoryError(f"{file}: damaged; restore the repository from its copy")
 
-    def _terms_seq(self, scope: str, target: _Target) -> int:
+    def _terms(self, scope: str, target: _Target) -> MeansTerms:
         try:
-            return read_terms(target.custom).seq
+            return read_terms(target.custom)
         except ValueError as error:
             raise RepositoryError(f"{self.folder}: {means_target(scope)}: {error}") from error
+
+    def _embedder(self, bundle: str) -> str:
+        """Return the hash of a bundle's embedder, to which class means belong."""
+        name = model_target(bundle, MANIFEST_NAME)
+        target = self._targets["models"].get(name)
+        if target is None:
+            raise RepositoryError(f"{self.folder}: {name}: is not published here")
+        path = self.folder / content_path(name, target.hashes.sha256)
+        try:
+            return decode_manifest(path.read_bytes(), str(path)).embedder.sha256
+        except FileNotFoundError as error:
+            raise RepositoryError(f"{path}: missing; publish it again") from error
+        except BundleError as error:
+            raise RepositoryError(f"{path}: {error}") from error
 
     def _read_fleet(self) -> Fleet | None:
         target = self._targets["assignments"].get(FLEET)
@@ -170,7 +189,7 @@ class Repository:
             data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RepositoryError(
-                f"{path}: missing; is {self.folder} a repository? earmark-deploy repo init makes one"
+                f"{path}: missing; is this a repository? earmark-deploy repo init makes one"
             ) from error
         if len(data) > _LIMIT_BYTES:
             raise RepositoryError(f"{path}: {len(data)} bytes; no metadata is so long")

@@ -45,8 +45,12 @@ class Machine:
         tags = [f"manylinux_2_{n}_{self.arch}" for n in range(newest, 16, -1)]
         older = [f"manylinux2014_{self.arch}"]
         if self.arch == "x86_64":
-            older += ["manylinux_2_12_x86_64", "manylinux2010_x86_64", "manylinux_2_5_x86_64",
-                      "manylinux1_x86_64"]
+            older += [
+                "manylinux_2_12_x86_64",
+                "manylinux2010_x86_64",
+                "manylinux_2_5_x86_64",
+                "manylinux1_x86_64",
+            ]
         return (*tags, *older, f"linux_{self.arch}")
 
     def environment(self) -> dict[str, str]:

@@ -84,9 +84,7 @@ class Target:
             raise DeviceError(f"{self.where}: {answer.error or f'exit code {answer.code}'}")
         return answer.out.decode(errors="replace").strip()
 
-    async def as_account(
-        self, command: Sequence[str], *, timeout_s: float = COMMAND_S
-    ) -> Answer:
+    async def as_account(self, command: Sequence[str], *, timeout_s: float = COMMAND_S) -> Answer:
         """Run a program as the account that the services run under."""
         return await self.session.run([*self._account(), *command], timeout_s=timeout_s)
 
@@ -98,9 +96,7 @@ class Target:
             await self.do(script, *arguments, timeout_s=timeout_s)
         self.changes.append(text)
 
-    async def write(
-        self, path: str, data: bytes, *, mode: int = 0o644, owner: str = ""
-    ) -> bool:
+    async def write(self, path: str, data: bytes, *, mode: int = 0o644, owner: str = "") -> bool:
         """Make a file what it shall be; return whether it was not. owner: `user:group`."""
         wanted = f"{mode:o} {hashlib.sha256(data).hexdigest()}"
         found = (await self.do(_LOOK, path)).split()

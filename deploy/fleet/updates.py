@@ -24,14 +24,14 @@ class Status(msgspec.Struct):
     text: str = ""
     closed: bool = False
 
-    def runs(self, assignment: int, means: int) -> bool:
-        """Whether the device runs what it shall, and nothing is under way."""
+    def runs(self, assignment: int, means: int | None) -> bool:
+        """Whether the device runs what it shall, and nothing is under way. means: None for any."""
         return (
             self.release is not None
             and not self.closed
             and self.phase == "idle"
             and self.assignment == assignment
-            and self.means == means
+            and means in (None, self.means)
         )
 
 
@@ -55,9 +55,7 @@ async def ask_status(target: Target) -> Status:
 async def apply_repository(target: Target, timeout_s: float) -> Answer:
     """Let a device's updater take the repository that was copied to it, and wait for its end."""
     url = f"file://{target.places.repository}"
-    return await target.as_account(
-        _command(target, "--once", "--from", url), timeout_s=timeout_s
-    )
+    return await target.as_account(_command(target, "--once", "--from", url), timeout_s=timeout_s)
 
 
 def _command(target: Target, *arguments: str) -> Sequence[str]:

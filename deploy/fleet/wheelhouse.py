@@ -106,9 +106,7 @@ def gather(
     return Wheelhouse(machine, tuple(_wheel(path) for path in paths), _wheel(pip))
 
 
-def download(
-    wanted: Sequence[str], machine: Machine, folder: Path, run: Run
-) -> dict[str, Path]:
+def download(wanted: Sequence[str], machine: Machine, folder: Path, run: Run) -> dict[str, Path]:
     """Return the wheels of `name==version` entries by normalised name, loading what is missing."""
     missing = [one for one in wanted if one not in _found(folder)]
     if missing:

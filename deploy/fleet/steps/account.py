@@ -6,7 +6,7 @@ from deploy.fleet.places import ACCOUNT
 from deploy.fleet.steps.work import Work
 from deploy.fleet.target import Target
 
-# Cameras, GPUs; the last two are what the rules of libedgetpu give Corals to, where it is installed.
+# Cameras, GPUs; Corals, where libedgetpu's own rules are installed.
 _GROUPS = ("video", "render", "plugdev", "apex")
 
 

@@ -29,7 +29,8 @@ trap '[ $? = 0 ] || rm -rf -- "$env"' EXIT
 "$python" -m venv --without-pip -- "$env"
 "$env/bin/python" "$pip/pip" install --quiet --no-index --no-deps --no-cache-dir \
     --disable-pip-version-check --no-input -- "$@"
-"$env/bin/python" -c "import cv2, numpy, scipy.optimize, ai_edge_litert.interpreter, paho.mqtt.client"
+"$env/bin/python" -c \
+    "import cv2, numpy, scipy.optimize, ai_edge_litert.interpreter, paho.mqtt.client"
 "$env/bin/earmark-edge" --version
 touch -- "$env/.complete"
 sync -f -- "$env"

@@ -22,7 +22,8 @@ _LONG_S = 300.0
 # Prints one word a service: whether it is enabled, and whether it runs.
 _STATES = """
 for unit in "$@"; do
-    echo "$(systemctl is-enabled -- "$unit" 2>/dev/null) $(systemctl is-active -- "$unit" 2>/dev/null)"
+    enabled=$(systemctl is-enabled -- "$unit" 2>/dev/null)
+    echo "$enabled $(systemctl is-active -- "$unit" 2>/dev/null)"
 done
 """
 
@@ -43,9 +44,9 @@ async def apply(target: Target, work: Work) -> None:
     """Write the files; where systemd runs, let it know of them and let the services run."""
     changed = set()
     for path, data in rendered(target.places).items():
-        await target.folder(path.rpartition("/")[0]) if not await target.exists(
-            path.rpartition("/")[0]
-        ) else None
+        folder = path.rpartition("/")[0]
+        if not await target.exists(folder):
+            await target.folder(folder)
         if await target.write(path, data):
             changed.add(path)
     if not target.places.real:
@@ -66,7 +67,9 @@ async def remove(target: Target, purge: bool) -> None:
             if await target.exists(target.places.at(f"/etc/systemd/system/{service}")):
                 how = "--now " if await _runs(target) else ""
                 await target.change(
-                    f"{service} stopped", f'systemctl disable {how}-- "$1"', service,
+                    f"{service} stopped",
+                    f'systemctl disable {how}-- "$1"',
+                    service,
                     timeout_s=_LONG_S,
                 )
     removed = {path for path in rendered(target.places) if await target.remove(path)}
