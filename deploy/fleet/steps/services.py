@@ -30,7 +30,7 @@ done
 
 def rendered(places: Places) -> dict[str, bytes]:
     """Return the files of a device by path: units, rules, and the journal's limits."""
-    root = "" if places.real else places.root
+    root = "" if places.real else places.at("")
     folder = resources.files("deploy")
     return {
         places.at(path): Template((folder / name).read_text(encoding="utf-8"))
