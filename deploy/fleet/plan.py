@@ -19,6 +19,7 @@ _HEAD = "# Written by `earmark-deploy provision` from its inventory; changes bel
 # What a device's broker section names, and the file of the inventory that it comes from.
 _FILES = {"ca_file": "ca.crt", "cert_file": "client.crt", "key_file": "client.key"}
 _PASSWORD = "mqtt-password"
+SECRETS = (*_FILES.values(), _PASSWORD)
 
 
 @dataclass(frozen=True, slots=True)

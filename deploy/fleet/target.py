@@ -14,16 +14,20 @@ from deploy.fleet.inventory import Device
 from deploy.fleet.places import ACCOUNT, Places
 from deploy.fleet.ssh import COMMAND_S, Answer, DeviceError, Session
 
-# Prints `mode user group sha256`, `mode user group folder`, `link target`, or nothing.
+# Prints a line each: `mode user group sha256`, `mode user group folder`, `link target`, or `-`.
 _LOOK = """
-if [ -L "$1" ]; then echo "link $(readlink -- "$1")"
-elif [ -d "$1" ]; then echo "$(stat -c '%a %U %G' -- "$1") folder"
-elif [ -e "$1" ]; then echo "$(stat -c '%a %U %G' -- "$1") $(sha256sum <"$1")"
-fi
+for path in "$@"; do
+    if [ -L "$path" ]; then echo "link $(readlink -- "$path")"
+    elif [ -d "$path" ]; then echo "$(stat -c '%a %U %G' -- "$path") folder"
+    elif [ -e "$path" ]; then echo "$(stat -c '%a %U %G' -- "$path") $(sha256sum <"$path")"
+    else echo -
+    fi
+done
 """
 # Written beside its place, then renamed: a reader or a power cut finds the old file or the new one.
 _WRITE = """
 set -e
+mkdir -p -- "$(dirname -- "$1")"
 umask 077
 new=$(mktemp -- "$(dirname -- "$1")/.$(basename -- "$1").XXXXXX")
 trap 'rm -f -- "$new"' EXIT
@@ -53,6 +57,7 @@ class Target:
     dry: bool = False
     changes: list[str] = field(default_factory=list)
     places: Places = field(init=False)
+    _seen: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.places = Places(self.device.root)
@@ -88,6 +93,20 @@ class Target:
         """Run a program as the account that the services run under."""
         return await self.session.run([*self._account(), *command], timeout_s=timeout_s)
 
+    async def glance(self, *paths: str) -> None:
+        """Look at many paths at once: a look at each by itself costs a turn over the line."""
+        lines = (await self.do(_LOOK, *paths)).splitlines()
+        if len(lines) != len(paths):
+            raise DeviceError(f"{self.where}: {len(lines)} answers to {len(paths)} questions")
+        self._seen.update(zip(paths, lines, strict=True))
+
+    async def _look(self, path: str) -> str:
+        """Return what is at a path, empty for nothing; what was glanced at is good for once."""
+        if path not in self._seen:
+            await self.glance(path)
+        seen = self._seen.pop(path)
+        return "" if seen == "-" else seen
+
     async def change(
         self, text: str, script: str, *arguments: str, timeout_s: float = COMMAND_S
     ) -> None:
@@ -99,7 +118,7 @@ class Target:
     async def write(self, path: str, data: bytes, *, mode: int = 0o644, owner: str = "") -> bool:
         """Make a file what it shall be; return whether it was not. owner: `user:group`."""
         wanted = f"{mode:o} {hashlib.sha256(data).hexdigest()}"
-        found = (await self.do(_LOOK, path)).split()
+        found = (await self._look(path)).split()
         if found[-1:] == ["folder"] or found[:1] == ["link"]:
             raise DeviceError(f"{self.where}: {path}: is not a file; move it away")
         if found and f"{found[0]} {found[3]}" == wanted and self._owned(found, owner):
@@ -111,7 +130,7 @@ class Target:
 
     async def folder(self, path: str, *, mode: int = 0o755, owner: str = "") -> bool:
         """Make a folder what it shall be; return whether it was not."""
-        found = (await self.do(_LOOK, path)).split()
+        found = (await self._look(path)).split()
         if found and found[-1] != "folder":
             raise DeviceError(f"{self.where}: {path}: is not a folder; move it away")
         if found and found[0] == f"{mode:o}" and self._owned(found, owner):
@@ -123,7 +142,7 @@ class Target:
 
     async def link(self, path: str, target: str) -> bool:
         """Let a symbolic link lead where it shall, by one rename; return whether it did not."""
-        found = (await self.do(_LOOK, path)).split(maxsplit=1)
+        found = (await self._look(path)).split(maxsplit=1)
         if found and found[0] != "link":
             raise DeviceError(
                 f"{self.where}: {path}: is there already, and was not made by provision; move it "
@@ -138,12 +157,12 @@ class Target:
 
     async def leads_to(self, path: str) -> str:
         """Return where a symbolic link leads, empty when there is none."""
-        found = (await self.do(_LOOK, path)).split(maxsplit=1)
+        found = (await self._look(path)).split(maxsplit=1)
         return found[1] if found[:1] == ["link"] else ""
 
     async def exists(self, path: str) -> bool:
         """Return whether there is anything at a path, a link that leads nowhere too."""
-        return bool(await self.do(_LOOK, path))
+        return bool(await self._look(path))
 
     async def remove(self, path: str) -> bool:
         """Remove a file or a folder with all that is in it; return whether it was there."""

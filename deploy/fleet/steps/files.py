@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 
 from deploy.fleet.places import ACCOUNT
+from deploy.fleet.plan import SECRETS
 from deploy.fleet.ssh import DeviceError
 from deploy.fleet.steps.work import Work
 from deploy.fleet.target import Target
@@ -15,6 +16,10 @@ async def apply_folders(target: Target, work: Work) -> None:
     places = target.places
     own = target.owner(ACCOUNT, ACCOUNT)
     login = target.owner(target.device.user, await _group(target))
+    await target.glance(
+        *(places.programs, places.secrets, places.store, places.cache, places.wheels),
+        places.repository,
+    )
     if not await target.exists(places.programs):
         await target.folder(places.programs, mode=0o755)
     await target.folder(places.secrets, mode=0o750, owner=target.owner("root", ACCOUNT))
@@ -58,7 +63,8 @@ async def apply_settings(target: Target, work: Work) -> None:
     places = target.places
     owner = target.owner("root", ACCOUNT)
     wanted = {**work.plan.secrets, "agent.yaml": work.plan.settings}
-    for name in ("ca.crt", "client.crt", "client.key", "mqtt-password"):
+    await target.glance(*(f"{places.secrets}/{name}" for name in (*SECRETS, "agent.yaml")))
+    for name in SECRETS:
         if name not in wanted:
             work.restart |= await target.remove(f"{places.secrets}/{name}")
     for name, data in wanted.items():

@@ -43,10 +43,9 @@ def rendered(places: Places) -> dict[str, bytes]:
 async def apply(target: Target, work: Work) -> None:
     """Write the files; where systemd runs, let it know of them and let the services run."""
     changed = set()
-    for path, data in rendered(target.places).items():
-        folder = path.rpartition("/")[0]
-        if not await target.exists(folder):
-            await target.folder(folder)
+    files = rendered(target.places)
+    await target.glance(*files)
+    for path, data in files.items():
         if await target.write(path, data):
             changed.add(path)
     if not target.places.real:
@@ -72,7 +71,9 @@ async def remove(target: Target, purge: bool) -> None:
                     service,
                     timeout_s=_LONG_S,
                 )
-    removed = {path for path in rendered(target.places) if await target.remove(path)}
+    files = rendered(target.places)
+    await target.glance(*files)
+    removed = {path for path in files if await target.remove(path)}
     if target.places.real and removed and await _runs(target):
         await _reload(target, removed)
 

@@ -204,7 +204,7 @@ def repository(tmp_path: Path) -> FakeRepository:
 
 
 FAKE_EDGE = f"""#!{sys.executable}
-'''Stands for earmark-edge: takes what is assigned, or fails as the file `fault` in its store says.'''
+'''Stands for earmark-edge: takes what is assigned, or fails as `fault` in its store says.'''
 import json, os, shutil, sys
 from pathlib import Path
 sys.path.insert(0, {str(PROJECT)!r})
