@@ -213,17 +213,17 @@ class Flasher:
         uploader = Uploader(
             session, target.where, self._pace, lambda size: self._shown.sent(target.name, size)
         )
-        sent = 0
-        for content in missing:
-            sent += await uploader.send(
+        return await uploader.send(
+            [
                 Upload(
                     self._repository.folder / content.path,
                     f"{repository}/{content.path}",
                     content.sha256,
                     content.size,
                 )
-            )
-        return sent
+                for content in missing
+            ]
+        )
 
     async def _prune(self, target: Target, wanted: Wanted) -> None:
         """Remove copies that are of no more use: what was taken lies in the device's store."""

@@ -42,9 +42,17 @@ class Session(Protocol):
     """A shell on a device."""
 
     async def run(
-        self, arguments: Sequence[str], *, data: bytes = b"", timeout_s: float = COMMAND_S
+        self,
+        arguments: Sequence[str],
+        *,
+        data: bytes = b"",
+        timeout_s: float = COMMAND_S,
+        held: bool = False,
     ) -> Answer:
-        """Run a program and return what came of it; DeviceError when that cannot be known."""
+        """Run a program and return what came of it; DeviceError when that cannot be known.
+
+        data: its standard input, which then ends; with `held` it stays open until we go.
+        """
 
     async def sftp(self) -> asyncssh.SFTPClient:
         """Return the connection's SFTP client."""
@@ -59,9 +67,14 @@ class SshSession:
         self._sftp: asyncssh.SFTPClient | None = None
 
     async def run(
-        self, arguments: Sequence[str], *, data: bytes = b"", timeout_s: float = COMMAND_S
+        self,
+        arguments: Sequence[str],
+        *,
+        data: bytes = b"",
+        timeout_s: float = COMMAND_S,
+        held: bool = False,
     ) -> Answer:
-        """Run a program. A program that is given up, or whose caller is, is told to end."""
+        """Run a program, see `Session.run`."""
         command = shlex.join(arguments)
         try:
             process = await self._connection.create_process(command, encoding=None)
@@ -69,18 +82,20 @@ class SshSession:
             raise in_words(self._where, error) from error
         try:
             async with asyncio.timeout(timeout_s):
-                out, complaint = await process.communicate(data)
+                if data:
+                    process.stdin.write(data)
+                if not held:
+                    process.stdin.write_eof()
+                out, complaint = await asyncio.gather(process.stdout.read(), process.stderr.read())
                 await process.wait_closed()
         except TimeoutError as error:
-            process.terminate()
             raise DeviceError(
                 f"{self._where}: {arguments[0]}: no end after {timeout_s:g} s"
             ) from error
-        except asyncio.CancelledError:
-            process.terminate()
-            raise
         except (asyncssh.Error, OSError) as error:
             raise in_words(self._where, error) from error
+        finally:
+            process.close()
         if process.exit_status is None or process.exit_status < 0:
             raise DeviceError(f"{self._where}: the connection was lost while a command ran")
         return Answer(process.exit_status, _bytes(out), last_line(_bytes(complaint)))

@@ -44,6 +44,20 @@ mkdir -p -- "$1"
 [ -z "$3" ] || chown -- "$3" "$1"
 chmod -- "$2" "$1"
 """
+# sshd tells a program of root's nothing when its connection ends, but its input ends. A program
+# that takes long is ended by that: whoever breaks off leaves nothing running there.
+_HELD = """
+exec 3<&0
+"$@" </dev/null 3<&- &
+child=$!
+{ cat <&3 >/dev/null; kill -s TERM "$child"; } >/dev/null 2>&1 &
+watcher=$!
+exec 3<&-
+wait "$child"
+code=$?
+kill "$watcher" 2>/dev/null
+exit "$code"
+"""
 _LINK = 'set -e; ln -sfn -- "$2" "$1.new"; mv -fT -- "$1.new" "$1"'
 
 
@@ -89,9 +103,16 @@ class Target:
             raise DeviceError(f"{self.where}: {answer.error or f'exit code {answer.code}'}")
         return answer.out.decode(errors="replace").strip()
 
-    async def as_account(self, command: Sequence[str], *, timeout_s: float = COMMAND_S) -> Answer:
-        """Run a program as the account that the services run under."""
-        return await self.session.run([*self._account(), *command], timeout_s=timeout_s)
+    async def as_account(
+        self, command: Sequence[str], *, timeout_s: float = COMMAND_S, held: bool = False
+    ) -> Answer:
+        """Run a program as the account that the services run under.
+
+        held: it is ended when we break off, or when the line does.
+        """
+        if held:
+            command = ["sh", "-c", _HELD, "sh", *command]
+        return await self.session.run([*self._account(), *command], timeout_s=timeout_s, held=held)
 
     async def glance(self, *paths: str) -> None:
         """Look at many paths at once: a look at each by itself costs a turn over the line."""

@@ -55,7 +55,9 @@ async def ask_status(target: Target) -> Status:
 async def apply_repository(target: Target, timeout_s: float) -> Answer:
     """Let a device's updater take the repository that was copied to it, and wait for its end."""
     url = f"file://{target.places.repository}"
-    return await target.as_account(_command(target, "--once", "--from", url), timeout_s=timeout_s)
+    return await target.as_account(
+        _command(target, "--once", "--from", url), timeout_s=timeout_s, held=True
+    )
 
 
 def _command(target: Target, *arguments: str) -> Sequence[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,28 @@ from deploy.fleet.ssh import DeviceError, Session, in_words
 # it there may be holes.
 _LARGEST = 1 << 20
 _SMALLEST = 16 << 10
-# A slow card syncs and reads a file of some hundred megabytes in this time.
-_CHECK_S = 600.0
+# A slow card syncs and reads some hundred megabytes in this time.
+_CHECK_S = 900.0
+_PART = ".part"
+_DAMAGED = 9
+# Checks every `sha256 path` pair and syncs it, and only then puts all in their places, in order.
+_FINISH = """
+set -e
+check() {
+    while [ $# -gt 0 ]; do
+        case "$(sha256sum <"$2.part")" in
+        "$1 "*) sync -- "$2.part" ;;
+        *) rm -f -- "$2.part"; echo "$2" >&2; exit 9 ;;
+        esac
+        shift 2
+    done
+}
+check "$@"
+while [ $# -gt 0 ]; do
+    mv -f -- "$2.part" "$2"
+    shift 2
+done
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +63,28 @@ class Uploader:
         self._pace = pace
         self._told = told
 
-    async def send(self, upload: Upload) -> int:
-        """Bring one file there; return how many bytes were sent for it.
+    async def send(self, uploads: Sequence[Upload]) -> int:
+        """Bring files there; return how many bytes were sent for it.
 
-        The folder must be there. DeviceError when the connection is cut, or when what arrived is
-        not what was sent; then what is there stays a `.part`, and the next call goes on from it.
+        They take their places in their order, after all have arrived; the folders must be there.
+        DeviceError when the connection is cut, or when what arrived is not what was sent; what has
+        arrived stays as `.part`, and the next call goes on from it.
         """
-        part = f"{upload.target}.part"
-        data = upload.source.read_bytes()
-        if len(data) != upload.size or hashlib.sha256(data).hexdigest() != upload.sha256:
-            raise DeviceError(f"{upload.source}: is damaged here; make it anew")
+        sent = 0
         try:
             sftp = await self._session.sftp()
-            kept = await self._kept(sftp, part, data)
-            self._told(kept)
-            await self._append(sftp, part, data, kept, upload.mode)
+            for upload in uploads:
+                data = await asyncio.to_thread(_read, upload)
+                part = f"{upload.target}{_PART}"
+                kept = await self._kept(sftp, part, data)
+                self._told(kept)
+                await self._append(sftp, part, data, kept, upload.mode)
+                sent += upload.size - kept
         except (asyncssh.Error, OSError) as error:
             raise in_words(self._where, error) from error
-        await self._finish(upload, part)
-        return upload.size - kept
+        if uploads:
+            await self._finish(uploads)
+        return sent
 
     async def _kept(self, sftp: asyncssh.SFTPClient, part: str, data: bytes) -> int:
         """Return how many bytes of `part` are the file's own first ones."""
@@ -94,18 +118,21 @@ class Uploader:
                 self._told(len(chunk))
             await file.setstat(attributes)
 
-    async def _finish(self, upload: Upload, part: str) -> None:
-        script = (
-            'set -e; sync -- "$1"; set -- "$@" "$(sha256sum <"$1")"; '
-            'case "$4" in "$3"*) mv -f -- "$1" "$2";; *) rm -f -- "$1"; exit 9;; esac'
-        )
-        answer = await self._session.run(
-            ["sh", "-c", script, "sh", part, upload.target, upload.sha256], timeout_s=_CHECK_S
-        )
-        if answer.code == 9:
+    async def _finish(self, uploads: Sequence[Upload]) -> None:
+        pairs = [word for upload in uploads for word in (upload.sha256, upload.target)]
+        answer = await self._session.run(["sh", "-c", _FINISH, "sh", *pairs], timeout_s=_CHECK_S)
+        if answer.code == _DAMAGED:
             raise DeviceError(
-                f"{self._where}: {upload.target}: arrived damaged; run it again, and check the "
+                f"{self._where}: {answer.error}: arrived damaged; run it again, and check the "
                 "device's disk"
             )
         if answer.code != 0:
-            raise DeviceError(f"{self._where}: {upload.target}: {answer.error or 'not written'}")
+            raise DeviceError(f"{self._where}: {answer.error or 'files cannot be written'}")
+
+
+def _read(upload: Upload) -> bytes:
+    """Return a file's content; DeviceError when it is not what it was."""
+    data = upload.source.read_bytes()
+    if len(data) != upload.size or hashlib.sha256(data).hexdigest() != upload.sha256:
+        raise DeviceError(f"{upload.source}: is damaged here; make it anew")
+    return data

@@ -99,9 +99,12 @@ async def _bring(target: Target, work: Work, house: Wheelhouse) -> None:
     work.total(size)
     if not target.dry:
         uploader = Uploader(target.session, target.where, work.pace, work.told)
-        for wheel in missing:
-            path = f"{folder}/{wheel.path.name}"
-            await uploader.send(Upload(wheel.path, path, wheel.sha256, wheel.size))
+        await uploader.send(
+            [
+                Upload(wheel.path, f"{folder}/{wheel.path.name}", wheel.sha256, wheel.size)
+                for wheel in missing
+            ]
+        )
     target.changes.append(f"{len(missing)} packages copied, {size / 1e6:.1f} MB")
 
 

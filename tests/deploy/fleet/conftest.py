@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from edge.release.manifest import decode_manifest
 from edge.release.targets import FLEET, Assigned, Fleet, content_path, write_fleet
 
 PROJECT = Path(__file__).parents[3]
+COMMAND = (sys.executable, "-c", "from deploy.cli import entry; entry()")
 BUNDLE = PROJECT / "models" / "demo" / "bundle"
 
 
@@ -34,8 +36,8 @@ def _sshd() -> str | None:
 class Sshd:
     """Debian's sshd for this user alone, with keys and a port of its own."""
 
-    def __init__(self, folder: Path, wait_until: Callable[..., None]) -> None:
-        self.folder, self._wait_until = folder, wait_until
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.port = free_port()
         self.user = getpass.getuser()
         self.key = folder / "id"
@@ -90,12 +92,16 @@ class Sshd:
                 stderr=log,
                 start_new_session=True,
             )
-        self._wait_until(lambda: listens(self.port) or self._process.poll() is not None)
+        deadline = time.monotonic() + 30
+        while not listens(self.port) and self._process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         assert self._process.poll() is None, (self.folder / "log").read_text()
 
     def children(self) -> list[int]:
         """The processes that serve its connections, theirs included."""
-        assert self._process is not None
+        if self._process is None:
+            return []
         found, waiting = [], [self._process.pid]
         while waiting:
             pid = waiting.pop()
@@ -120,17 +126,24 @@ class Sshd:
             self._process = None
 
 
-@pytest.fixture
-def sshd(tmp_path: Path, wait_until: Callable[..., None]) -> Iterator[Sshd]:
-    """A running sshd whose host key is known."""
+@pytest.fixture(scope="session")
+def sshd_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     if _sshd() is None:
         pytest.skip("sshd is not installed: apt-get install openssh-server")
-    folder = tmp_path / "sshd"
-    folder.mkdir()
-    server = Sshd(folder, wait_until)
+    server = Sshd(tmp_path_factory.mktemp("sshd"))
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def sshd(sshd_server: Sshd) -> Iterator[Sshd]:
+    """A running sshd whose host key is known, whatever the test before has done to it."""
+    if not listens(sshd_server.port):
+        sshd_server.start()
+    sshd_server.trust()
+    yield sshd_server
+    sshd_server.cut()
 
 
 @dataclass
@@ -250,14 +263,14 @@ state.write_text(json.dumps(status))
 """
 
 
-@pytest.fixture
-def fake_environment(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def fake_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python environment with a stand-in for earmark-edge in it."""
-    program = tmp_path / "environment" / "bin" / "earmark-edge"
-    program.parent.mkdir(parents=True)
+    program = tmp_path_factory.mktemp("environment") / "bin" / "earmark-edge"
+    program.parent.mkdir()
     program.write_text(FAKE_EDGE)
     program.chmod(0o755)
-    return tmp_path / "environment"
+    return program.parents[1]
 
 
 SETTINGS = {
@@ -266,37 +279,82 @@ SETTINGS = {
 }
 
 
+def write_inventory(
+    path: Path, sshd: Sshd, roots: Path, environment: Path, *names: str, **changes: object
+) -> Path:
+    """Write an inventory of devices under this host, a root each."""
+    defaults = {
+        "host": "127.0.0.1",
+        "port": sshd.port,
+        "user": sshd.user,
+        "key": str(sshd.key),
+        "known_hosts": str(sshd.known_hosts),
+        "environment": str(environment),
+        "config": SETTINGS,
+        **changes,
+    }
+    devices = {name: {"root": str(roots / name)} for name in names}
+    path.write_text(json.dumps({"defaults": defaults, "devices": devices}))
+    return path
+
+
 @pytest.fixture
 def make_inventory(tmp_path: Path, sshd: Sshd) -> Callable[..., Path]:
-    """Call with an environment and ids: an inventory of devices under this host, a root each."""
+    """Call with an environment, ids and changes of the defaults: an inventory, roots in `roots`."""
 
-    def make(environment: Path, *names: str, **changes: object) -> Path:
-        devices = {name: {"root": str(tmp_path / "roots" / name)} for name in names}
-        defaults = {
-            "host": "127.0.0.1",
-            "port": sshd.port,
-            "user": sshd.user,
-            "key": str(sshd.key),
-            "known_hosts": str(sshd.known_hosts),
-            "environment": str(environment),
-            "config": SETTINGS,
-            **changes,
-        }
-        path = tmp_path / "inventory.yaml"
-        path.write_text(json.dumps({"defaults": defaults, "devices": devices}))
-        return path
+    def make(environment: Path, *names: str, roots: Path | None = None, **changes: object) -> Path:
+        place = roots or tmp_path / "roots"
+        return write_inventory(
+            tmp_path / "inventory.yaml", sshd, place, environment, *names, **changes
+        )
 
     return make
+
+
+def run_deploy(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=280
+    )
 
 
 @pytest.fixture
 def deploy() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Call with arguments of `earmark-deploy`: runs it as a process of its own."""
+    return run_deploy
 
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from deploy.cli import entry; entry()"]
-        return subprocess.run(
-            [*command, *map(str, arguments)], capture_output=True, text=True, timeout=240
-        )
 
-    return run
+@dataclass
+class Provisioned:
+    """Three devices as they are after provisioning. fresh: a copy of their roots."""
+
+    roots: Path
+    fresh: Path
+    environment: Path
+    names: tuple[str, ...]
+
+
+@pytest.fixture(scope="session")
+def provisioned_once(
+    sshd_server: Sshd, fake_environment: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Provisioned:
+    folder = tmp_path_factory.mktemp("devices")
+    roots, names = folder / "roots", ("barn-1", "barn-2", "barn-3")
+    for name in names:
+        (roots / name).mkdir(parents=True)
+    (folder / "repository").mkdir()
+    repository = FakeRepository(folder / "repository", {}, {})
+    repository.assign()
+    sshd_server.trust()
+    path = write_inventory(folder / "inventory.yaml", sshd_server, roots, fake_environment, *names)
+    done = run_deploy("provision", path, "--repo", repository.folder)
+    assert done.returncode == 0, done.stderr + done.stdout
+    shutil.copytree(roots, folder / "fresh", symlinks=True)
+    return Provisioned(roots, folder / "fresh", fake_environment, names)
+
+
+@pytest.fixture
+def devices(provisioned_once: Provisioned, sshd: Sshd) -> Provisioned:
+    """Three devices that are provisioned and run nothing yet."""
+    shutil.rmtree(provisioned_once.roots)
+    shutil.copytree(provisioned_once.fresh, provisioned_once.roots, symlinks=True)
+    return provisioned_once

@@ -17,19 +17,14 @@ NAMES = ("barn-1", "barn-2", "barn-3")
 
 
 @pytest.fixture
-def roots(tmp_path: Path) -> Path:
-    return tmp_path / "roots"
+def roots(devices) -> Path:
+    return devices.roots
 
 
 @pytest.fixture
-def inventory(make_inventory, fake_environment, roots, deploy, repository) -> Path:
+def inventory(make_inventory, devices) -> Path:
     """Three devices that are provisioned."""
-    for name in NAMES:
-        (roots / name).mkdir(parents=True)
-    path = make_inventory(fake_environment, *NAMES)
-    done = deploy("provision", path, "--repo", repository.folder)
-    assert done.returncode == 0, done.stderr + done.stdout
-    return path
+    return make_inventory(devices.environment, *devices.names, roots=devices.roots)
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int, bytes]]:
@@ -161,9 +156,9 @@ def test_a_host_that_is_not_known_is_asked_for(inventory, deploy, repository, ss
 
 
 def test_a_device_that_is_not_provisioned_or_assigned_says_so(
-    inventory, roots, deploy, repository, make_inventory, fake_environment
+    roots, deploy, repository, make_inventory, fake_environment
 ):
-    path = make_inventory(fake_environment, "barn-1", "barn-9")
+    path = make_inventory(fake_environment, "barn-1", "barn-9", roots=roots)
     repository.assign(barn_9=next(iter(repository.bundles)))
     flashed = deploy("flash", path, "--repo", repository.folder)
     assert flashed.returncode == 1
