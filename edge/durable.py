@@ -12,7 +12,6 @@ import errno
 import fcntl
 import os
 import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -144,9 +143,24 @@ def remove_tree(path: Path) -> None:
     """Remove a folder and all below it, a link or a file; what is not there is removed already."""
     with _kept(path):
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+            for entry in sorted(path.iterdir()):
+                remove_tree(entry)
+            path.rmdir()
+            at(f"{path.name}: removed")
+        elif path.is_symlink() or path.exists():
+            path.unlink()
+            at(f"{path.name}: removed")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a kill left in a folder between being written and being renamed.
+
+    Nobody may be writing there.
+    """
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith(".") and path.name.endswith(UNFINISHED):
+                remove_tree(path)
 
 
 @contextlib.contextmanager

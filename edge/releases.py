@@ -31,7 +31,7 @@ from edge.vision.look import CropEmbedder
 LOG = logging.getLogger("earmark.releases")
 _RECENT_EVERY_S = 30.0
 # Files that the broker may have for the updater: a burst when connected, few afterwards.
-_FILES_PER_S, _FILES_AT_ONCE = 4.0, 64
+_FILES_PER_S, _FILES_AT_ONCE = 0.2, 64
 
 
 class Releases:

@@ -28,14 +28,16 @@ from edge.release.state import (
     read_floor,
     read_journal,
     replace_floor,
+    sweep,
     write_boot,
     write_floor,
     write_journal,
 )
 from edge.release.store import Store
 
-# The floor that a release was committed with, beside its files: what a repair starts from.
-_RECORD_NAME = "committed.json"
+# The floor that a release was committed with, beside its files: what a repair starts from. No file
+# of a bundle can be called so.
+_RECORD_NAME = ".committed.json"
 _MAX_RECORD_BYTES = 64 << 10
 
 Done = Literal["nothing", "started_anew", "trial", "committed", "rolled_back", "closed"]
@@ -66,6 +68,7 @@ def finish(root: Path) -> Finished:
     except StateDamaged as error:
         return Finished("closed", text=str(error))
     store = Store(root)
+    sweep(root)
     store.sweep()
     at("finish: swept")
     if journal.phase == "committing":
@@ -89,8 +92,12 @@ def enter(root: Path, phase: Phase, **changes: Any) -> Journal:
 
 
 def begin_trial(root: Path, name: str) -> None:
-    """Have a staged release started by the agent; it is whole, or BundleError."""
+    """Have a staged release started by the agent.
+
+    BundleError when it is not whole, StateDamaged while the store is closed.
+    """
     Store(root).verify(name)
+    read_floor(root)
     enter(root, "trial", release=name, reason=None)
     with boot_locked(root):
         write_boot(root, Boot(trial=name))
@@ -116,7 +123,7 @@ def commit(
     prepare(root)
     store = Store(root)
     store.verify(name)
-    floor = read_floor(root)
+    floor, journal = read_floor(root), read_journal(root)
     if assignment < floor.assignment or 0 < means < floor.means:
         raise BundleError(
             f"{store.release(name)}: assignment {assignment} with means {means} is older than what "
@@ -127,7 +134,7 @@ def commit(
     ).raised(seen or Floor())
     _record(store, name, raised)
     current = store.current()
-    previous = read_journal(root).previous
+    previous = journal.previous
     if current is not None and current.name != name:
         previous = current.name
     journal = enter(
@@ -192,12 +199,13 @@ def repair(root: Path, at_least: Floor | None = None, rev: int = 0) -> Floor:
     """
     prepare(root)
     store = Store(root)
+    sweep(root)
+    store.sweep()
     floor = at_least or Floor()
+    current = store.current()
+    if current is not None:
+        floor = floor.raised(Floor(assignment=int(current.name.partition("-")[2])))
     for name in store.releases():
-        seq = int(name.partition("-")[2])
-        current = store.current()
-        if current is not None and current.name == name:
-            floor = floor.raised(Floor(assignment=seq))
         floor = floor.raised(_recorded(store, name) or Floor())
     try:
         write_floor(root, floor)
@@ -218,9 +226,18 @@ def repair(root: Path, at_least: Floor | None = None, rev: int = 0) -> Floor:
 
 def _finish_commit(store: Store, journal: Journal) -> Finished:
     """Go on where a commit stopped: the trial had passed."""
-    assert journal.release is not None
-    _complete(store, journal)
-    return Finished("committed", journal.release, journal.reason or "")
+    name = journal.release
+    assert name is not None
+    try:
+        _complete(store, journal)
+    except BundleError as error:
+        # The disk has lost what it had kept; what ran before may still be there.
+        current, previous = store.current(), journal.previous
+        if current is not None and current.name == name and previous and store.whole(previous):
+            store.commit(previous)
+        _give_up(store.root, name, "rolled_back", str(error))
+        return Finished("rolled_back", name, str(error))
+    return Finished("committed", name, journal.reason or "")
 
 
 def _finish_trial(store: Store, journal: Journal) -> Finished:

@@ -14,9 +14,10 @@ from edge.files import sha256_file
 SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
 MEANS_NAME = "means.npz"
+MODEL_NAMES = ("detector.tflite", "embedder.tflite")
 
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$(?!\n)")]
 Channel = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Whole = Annotated[int, msgspec.Meta(ge=0)]
@@ -151,6 +152,19 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
         return msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{where}: not a valid manifest: {error}") from error
+
+
+def same_models(first: Manifest, second: Manifest) -> bool:
+    """Say whether two bundles have the same models, fed and read alike: only means may differ."""
+    ours, theirs = (
+        [
+            *(manifest.files.get(name) for name in MODEL_NAMES),
+            msgspec.to_builtins(manifest.detector),
+            msgspec.to_builtins(manifest.embedder),
+        ]
+        for manifest in (first, second)
+    )
+    return ours == theirs
 
 
 def content_id(files: dict[str, FileEntry]) -> str:

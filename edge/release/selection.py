@@ -48,8 +48,10 @@ def select(root: Path) -> Selected:
                 write_boot(root, msgspec.structs.replace(boot, tries=boot.tries + 1))
                 at("select: counted")
                 return Selected(store.release(boot.trial), boot.trial, True)
-    except (StateDamaged, DurableError) as error:
-        LOG.warning("%s", error)
+    except StateDamaged as error:
+        LOG.warning("%s: %s; the current release is started", error.path, error.why)
+    except DurableError as error:
+        LOG.warning("%s; the current release is started", error)
     return _current(store)
 
 

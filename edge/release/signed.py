@@ -27,7 +27,8 @@ from edge.release.targets import FLEET, MAX_SEQ, means_target, model_target
 
 _BASE = "metadata:/"
 _MAX_BYTES = 4 << 20
-_LIMITS = UpdaterConfig(
+# What is longer is refused: deploy.repo publishes nothing that is.
+LIMITS = UpdaterConfig(
     max_root_rotations=256,
     max_delegations=8,
     root_max_length=64 << 10,
@@ -59,7 +60,7 @@ class SignedMetadata:
         with _refusing(channel.name):
             _make_room(folder)
             self._updater = Updater(
-                str(folder), _BASE, fetcher=_Fetcher(channel), config=_LIMITS, bootstrap=root
+                str(folder), _BASE, fetcher=_Fetcher(channel), config=LIMITS, bootstrap=root
             )
         # The client has no other way to be told the time, nor to list what a role signs.
         self._trusted = self._updater._trusted_set

@@ -76,9 +76,12 @@ class Soak:
         self._name, self._terms, self._before = name, terms, before
         self._word_s = self._frame_s = now_s
         self._frames = 0
+        self._tries, self._tries_s = 0, now_s
 
     def judge(self, heartbeat: Heartbeat | None, boot: Boot, now_s: float) -> Verdict | None:
         """Return how it ended, None while it goes on."""
+        if boot.tries != self._tries:
+            self._tries, self._tries_s = boot.tries, now_s
         if heartbeat is None or not is_fresh(heartbeat, now_s):
             self._frame_s = now_s
             return self._away(boot, now_s)
@@ -86,7 +89,8 @@ class Soak:
             return Verdict("failed", "not-loaded", heartbeat.error.partition(": ")[2])
         if heartbeat.release != self._name:
             self._frame_s = now_s
-            if boot.tries >= MOST_TRIES:
+            # What was said before the last start was counted is of an agent that is gone.
+            if boot.tries >= MOST_TRIES and heartbeat.at_monotonic_s > self._tries_s:
                 return Verdict("failed", "dies", f"the agent did not survive {boot.tries} starts")
             return self._away(boot, now_s)
         self._word_s = now_s

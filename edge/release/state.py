@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
-from edge.durable import locked, make_folder, write_durably
+from edge.durable import locked, make_folder, remove_unfinished, write_durably
 from edge.errors import EarmarkError
 
 SCHEMA = 1
@@ -109,6 +109,10 @@ class Journal(_State, frozen=True, kw_only=True):
     rejected: dict[ReleaseName, Text] = {}
     previous: ReleaseName | None = None
 
+    def __post_init__(self) -> None:
+        if self.phase in ("trial", "committing") and self.release is None:
+            raise ValueError(f"{self.phase} of no release")
+
     def rejecting(self, release: str, reason: str) -> dict[str, str]:
         """Return `rejected` with one more; only the last of them are kept."""
         known = {name: why for name, why in self.rejected.items() if name != release}
@@ -190,6 +194,12 @@ def boot_locked(root: Path) -> Iterator[None]:
     """Keep others from `boot.json` for a block: agent and updater both write it."""
     with locked(root / _FOLDER / ".boot.lock"):
         yield
+
+
+def sweep(root: Path) -> None:
+    """Remove what a kill left half written."""
+    with boot_locked(root):
+        remove_unfinished(root / _FOLDER)
 
 
 def _path(root: Path, kind: type[_State]) -> Path:

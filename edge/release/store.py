@@ -126,6 +126,8 @@ class Store:
         folder = self.release(name)
         if not name.startswith(f"{manifest.id[:12]}-"):
             raise BundleError(f"{folder}: the manifest's id is {manifest.id[:12]}…")
+        if MANIFEST_NAME in manifest.files:
+            raise BundleError(f"{folder}: the manifest lists itself; export the bundle again")
         if folder.exists():
             with suppress(BundleError):
                 if self.verify(name) == manifest:
@@ -149,9 +151,11 @@ class Store:
             durable.rename_durably(staging, folder)
             self.verify(name)
         except BaseException:
-            for path in (staging, folder):
+            with suppress(DurableError):
+                durable.remove_tree(staging)
+            if folder.exists():
                 with suppress(DurableError):
-                    durable.remove_tree(path)
+                    self._remove(folder)
             raise
         return folder
 
@@ -197,9 +201,17 @@ class Store:
     def commit(self, name: str) -> None:
         """Verify a release once more and make it current: the one symlink swap.
 
-        BundleError when it is not whole. DurableError: `current` may be either, and both are whole.
+        BundleError when it is not whole. DurableError: `current` may be either, and both are whole;
+        a release that the disk would not keep is gone.
         """
-        self.verify(name)
+        manifest = self.verify(name)
+        try:
+            # Who staged it may have been killed before it could do this.
+            durable.sync_tree(self.release(name))
+            durable.sync_folder(self._releases)
+        except DurableError:
+            self._forget(name, manifest)
+            raise
         at("commit: verified")
         durable.replace_link(self._current, f"releases/{name}")
 
@@ -213,24 +225,19 @@ class Store:
         for name in self.releases():
             if name not in kept:
                 self._remove(self.release(name))
-                at(f"clean: removed {name}")
         self.sweep()
         wanted = set(blobs)
         for path in _below(self._blobs):
             if path.name.removesuffix(_PART) not in wanted and path.lstat().st_nlink < 2:
                 durable.remove_tree(path)
-                at("clean: removed a blob")
 
     def sweep(self) -> None:
         """Remove what a kill has left half made or half removed."""
         for path in _entries(self._releases):
             if path.name.startswith((_STAGING, _GONE)):
                 durable.remove_tree(path)
-        folders = (self.root, self.root / "state", self._releases, *_entries(self._releases))
-        for folder in (*folders, *_entries(self._blobs)):
-            for path in _entries(folder):
-                if path.name.startswith(".") and path.name.endswith(durable.UNFINISHED):
-                    durable.remove_tree(path)
+        for folder in (self.root, *_entries(self._releases), *_entries(self._blobs)):
+            durable.remove_unfinished(folder)
 
     def _link(self, sha256: str, target: Path) -> None:
         blob = self.blob(sha256)
@@ -253,6 +260,16 @@ class Store:
                 if sha256_file(staging / name) != entry.sha256:
                     _drop(self.blob(entry.sha256))
             raise
+
+    def _forget(self, name: str, manifest: Manifest) -> None:
+        """Remove a release and its content, unless it is the one that runs."""
+        current = self.current()
+        if current is not None and current.name == name:
+            return
+        for entry in manifest.files.values():
+            _drop(self.blob(entry.sha256))
+        with suppress(DurableError):
+            self._remove(self.release(name))
 
     def _remove(self, folder: Path) -> None:
         """Take a release's name first, so that none under its name is ever half there."""

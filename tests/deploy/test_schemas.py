@@ -10,7 +10,7 @@ COMMITTED = Path(__file__).parents[2] / "docs" / "schemas"
 
 
 def test_there_is_a_schema_for_every_payload_and_the_manifest():
-    up = {"availability", "sighting", "animal", "state", "alarm", "reply"}
+    up = {"availability", "sighting", "animal", "state", "alarm", "update", "reply"}
     names = {*up, "command", "ingest", "manifest"}
     assert set(schemas()) == names
     files = {*(f"{name}.schema.json" for name in names), "asyncapi.json"}

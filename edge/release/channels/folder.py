@@ -46,6 +46,8 @@ class FolderChannel:
                 raise ChannelError(f"{self.name}: {path} leads out of the folder")
             # Without it a pipe that nobody writes to would be waited for, for ever.
             return os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except RuntimeError as error:
+            raise ChannelError(f"{self.name}: {path} is a link in a circle") from error
         except OSError as error:
             if error.errno in _ABSENT and self._folder.is_dir():
                 raise ChannelMissing(f"{self.name}: has no {path}") from error

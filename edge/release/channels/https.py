@@ -24,6 +24,7 @@ CONNECT_S = 15.0
 SILENCE_S = 30.0
 # A barn's mobile link at its worst; slower than this on average is no download but a trap.
 LEAST_BYTES_S = 256.0
+_MISSING = (403, 404, 410)
 _MAX_REGRETS_BYTES = 64 << 10
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)")
 
@@ -58,32 +59,51 @@ class HttpsChannel:
     def fetch(self, path: str, *, offset: int = 0, limit: int) -> Iterator[bytes]:
         """Yield a file's content, see `Channel.fetch`."""
         check_path(self.name, path)
+        # Nobody else gets it while this goes on, and nobody at all if it does not end well.
+        connection, self._kept = self._kept, None
         try:
-            response = self._ask(path, offset)
-            yield from self._body(response, limit)
-            self._finish(response, 1)
-        except ChannelMissing:
-            raise
-        except BaseException as error:
-            self._hang_up()
-            if isinstance(error, OSError | http.client.HTTPException | ValueError):
-                raise ChannelError(f"{self.name}: {path}: {_words(error)}") from error
+            connection, response = self._ask(connection, path, offset)
+            if response.status in _MISSING:
+                connection = self._keep(connection, response, _MAX_REGRETS_BYTES)
+                raise ChannelMissing(f"{self.name}: has no {path}")
+            self._check(response, path, offset)
+            yield from _body(response, limit)
+            connection = self._keep(connection, response, 1)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise ChannelError(f"{self.name}: {path}: {_words(error)}") from error
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def _ask(
+        self, kept: http.client.HTTPConnection | None, path: str, offset: int
+    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        if kept is not None:
+            try:
+                return kept, self._request(kept, path, offset)
+            except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
+                # The server has closed a connection that lay idle: that is no failure yet.
+                kept.close()
+        new = self._connect()
+        try:
+            return new, self._request(new, path, offset)
+        except BaseException:
+            new.close()
             raise
 
-    def _ask(self, path: str, offset: int) -> http.client.HTTPResponse:
-        kept = self._kept is not None
-        try:
-            response = self._request(path, offset)
-        except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
-            if not kept:
-                raise
-            # The server has closed a connection that lay idle: that is no failure yet.
-            self._hang_up()
-            response = self._request(path, offset)
+    def _request(
+        self, connection: http.client.HTTPConnection, path: str, offset: int
+    ) -> http.client.HTTPResponse:
+        headers = {"User-Agent": "earmark", "Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+        self._pace.begin()
+        connection.request("GET", f"{self._prefix}/{path}", headers=headers)
+        return connection.getresponse()
+
+    def _check(self, response: http.client.HTTPResponse, path: str, offset: int) -> None:
+        """Raise ChannelError for an answer that is not the file from `offset` on."""
         status = response.status
-        if status in (403, 404, 410):
-            self._finish(response, _MAX_REGRETS_BYTES)
-            raise ChannelMissing(f"{self.name}: has no {path}")
         if status == 416 or (status == 200 and offset):
             raise OffsetIgnored(f"{self.name}: {path}: sent from its beginning only")
         if status == 206:
@@ -94,17 +114,18 @@ class HttpsChannel:
             raise ChannelError(f"{self.name}: {path}: the server answered {status}")
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise ChannelError(f"{self.name}: {path}: came compressed; serve files as they are")
-        return response
 
-    def _request(self, path: str, offset: int) -> http.client.HTTPResponse:
-        headers = {"User-Agent": "earmark", "Accept-Encoding": "identity"}
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
-        self._pace.begin()
-        if self._kept is None:
-            self._kept = self._connect()
-        self._kept.request("GET", f"{self._prefix}/{path}", headers=headers)
-        return self._kept.getresponse()
+    def _keep(
+        self,
+        connection: http.client.HTTPConnection | None,
+        response: http.client.HTTPResponse,
+        least: int,
+    ) -> http.client.HTTPConnection | None:
+        """Keep a connection if less than `least` bytes were still to come, else return it."""
+        if len(response.read(least)) == least:
+            return connection
+        self._kept = connection
+        return None
 
     def _connect(self) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection
@@ -124,20 +145,13 @@ class HttpsChannel:
         connection.connect()
         return connection
 
-    def _body(self, response: http.client.HTTPResponse, limit: int) -> Iterator[bytes]:
-        while limit > 0 and (chunk := response.read1(min(limit, CHUNK_BYTES))):
-            limit -= len(chunk)
-            yield chunk
 
-    def _finish(self, response: http.client.HTTPResponse, least: int) -> None:
-        """Keep the connection if less than `least` bytes were still to come."""
-        if len(response.read(least)) == least:
-            self._hang_up()
-
-    def _hang_up(self) -> None:
-        if self._kept is not None:
-            self._kept.close()
-            self._kept = None
+def _body(response: http.client.HTTPResponse, limit: int) -> Iterator[bytes]:
+    while limit > 0 and (chunk := response.read1(min(limit, CHUNK_BYTES))):
+        limit -= len(chunk)
+        yield chunk
+    if limit > 0 and response.length:
+        raise http.client.IncompleteRead(b"", response.length)
 
 
 class _Pace:

@@ -1,0 +1,1 @@
+"""The repository of releases on the operator's side: keys, signing, and a folder to be served."""
