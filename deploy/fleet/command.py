@@ -275,7 +275,9 @@ def _one_host(what: str, options: argparse.Namespace) -> dict[str, Device]:
 def _repository(folder: Path) -> Repository:
     from deploy.fleet.repository import Repository
 
-    return Repository(folder)
+    # What `repo init` makes holds keys beside the folder that is for devices.
+    public = folder / "public"
+    return Repository(public if (public / "metadata").is_dir() else folder)
 
 
 def _keyring(options: argparse.Namespace) -> Keyring:

@@ -134,9 +134,9 @@ class Flasher:
 
     async def _flash(self, target: Target, session: Session, wanted: Wanted) -> Outcome:
         before = await ask_status(target)
-        missing = await self._missing(target, wanted)
-        size = sum(content.size for content in missing)
         up_to_date = before.runs(wanted.assignment, wanted.means_seq)
+        missing = await self._missing(target, wanted, up_to_date=up_to_date)
+        size = sum(content.size for content in missing)
         if up_to_date and not missing:
             return Outcome("unchanged", before.release, before.release, before.means)
         if self._dry:
@@ -167,8 +167,11 @@ class Flasher:
             sent,
         )
 
-    async def _missing(self, target: Target, wanted: Wanted) -> list[Content]:
-        """Return what the device has neither copied before nor in its store, in copying order."""
+    async def _missing(self, target: Target, wanted: Wanted, *, up_to_date: bool) -> list[Content]:
+        """Return what the device has neither copied before nor in its store, in copying order.
+
+        What runs what it shall needs no content, only to hear that it is still so.
+        """
         hashes = [content.sha256 for content in wanted.files]
         places = target.places
         answer = await target.ask(
@@ -191,7 +194,8 @@ class Flasher:
         missing = [
             content
             for content in (*wanted.files, *self._repository.metadata)
-            if (content.sha256, content.path) not in copied
+            if not (up_to_date and content.path.startswith(("targets/models/", "targets/means/")))
+            and (content.sha256, content.path) not in copied
             and not (content.sha256 in blobs and content.path.startswith("targets/"))
         ]
         needed = 2 * sum(content.size for content in missing) + _SPARE_BYTES

@@ -52,7 +52,12 @@ def _settings(name: str, device: Device, secrets: Mapping[str, bytes]) -> bytes:
     raw["device"] = name
     raw["bundle"] = f"{places.store}/current"
     raw["state_dir"] = f"{places.store}/agent"
-    raw["updates"] = {**_section(raw, "updates", where), "store": places.store}
+    # Unless something else is said, class means may come over the broker.
+    raw["updates"] = {
+        "channels": ["mqtt:"],
+        **_section(raw, "updates", where),
+        "store": places.store,
+    }
     broker = _section(raw, "broker", where)
     for key in ("url", "username"):
         if value := getattr(device.broker, key):
