@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import shutil
 import threading
 import time
 import uuid
@@ -23,7 +24,7 @@ from edge.comparison import make_tracker
 from edge.config import MQTT_CHANNEL, AgentConfig, CameraConfig
 from edge.correspondence import Correspondence
 from edge.errors import BrokerError, EarmarkError, SourceError
-from edge.health import Facts, Watch, parse_listen
+from edge.health import CommandNumbers, Facts, Watch, parse_listen
 from edge.inference.supervised import Event
 from edge.messaging import (
     DeviceState,
@@ -32,6 +33,7 @@ from edge.messaging import (
     SightingLog,
 )
 from edge.messaging.commands import Order, Outcome
+from edge.messaging.events import timestamp
 from edge.orders import Action
 from edge.pipeline import FrameResult
 from edge.releases import Releases
@@ -326,6 +328,7 @@ class Agent:
             waits_for=_TAKERS[self._config.outbox.ack],
             outbox_age_s=None if waited is None else max(0.0, waited.total_seconds()),
             temperature_c=_temperature(),
+            commands=CommandNumbers() if self._letters is None else self._letters.commands,
         )
 
     def _hear(self, text: str) -> None:
@@ -478,7 +481,7 @@ class Agent:
 
     def _state(self) -> DeviceState:
         cameras = self._cameras.states()
-        served = self._served
+        served, now = self._served, wall_time()
         return DeviceState(
             agent=__version__,
             release=served.release.bundle,
@@ -486,10 +489,21 @@ class Agent:
             backend=served.backend,
             degraded=served.degraded or any(camera.status == "lost" for camera in cameras.values()),
             cameras=cameras,
-            clock="synced" if wall_time() is not None else "unsynced",
+            clock="synced" if now is not None else "unsynced",
             temperature=_temperature(),
             animals=len(frozenset().union(*(w.animals for w in self._watches.values()))),
+            # A state that is as it was is not told again: once a minute it is not.
+            at=timestamp(now and now.replace(second=0, microsecond=0)),
+            disk_free_mb=_disk_free_mb(self._config.state_folder()),
         )
+
+
+def _disk_free_mb(folder: Path) -> int | None:
+    """Return the room on a folder's disk in whole tens of megabytes; None when it is gone."""
+    try:
+        return shutil.disk_usage(folder).free // 10_000_000 * 10
+    except OSError:
+        return None
 
 
 def _temperature() -> float | None:

@@ -168,7 +168,8 @@ class OutboxState(_Payload, frozen=True, kw_only=True):
 class DeviceState(_Payload, frozen=True, kw_only=True):
     """What the agent knows about itself. temperature: of the processor, degrees Celsius.
 
-    animals: how many animals of the herd are in view of its cameras now, by name.
+    animals: how many animals of the herd are in view of its cameras now, by name. at: the minute in
+    which it was so. disk_free_mb: room where events wait, whole tens of megabytes (10**6 bytes).
     """
 
     agent: Token
@@ -180,6 +181,8 @@ class DeviceState(_Payload, frozen=True, kw_only=True):
     clock: Clock
     temperature: float | None = None
     animals: Whole = 0
+    at: Timestamp | None = None
+    disk_free_mb: Whole | None = None
 
 
 class StateReport(DeviceState, frozen=True, kw_only=True):
@@ -193,12 +196,15 @@ class StateReport(DeviceState, frozen=True, kw_only=True):
 
 
 class Gap(_Payload, frozen=True, kw_only=True):
-    """Events that were dropped: `lost` of those numbered first..last never reach a subscriber."""
+    """Events that do not wait on the device any more, numbered first..last.
+
+    lost: how many of them were dropped and never reach a subscriber; 0 when all were passed on.
+    """
 
     stream: StreamId
     first: Positive
     last: Positive
-    lost: Positive
+    lost: Whole
 
 
 class Alarm(_Payload, frozen=True, kw_only=True):
