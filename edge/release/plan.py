@@ -18,6 +18,7 @@ from edge.release.manifest import (
     Manifest,
     content_id,
     decode_manifest,
+    same_models,
 )
 from edge.release.store import Store, release_name
 from edge.release.trust import Blob, Wanted
@@ -90,6 +91,17 @@ def make_plan(wanted: Wanted, channel: Channel, store: Store) -> Plan:
         files = {**files, MEANS_NAME: entry}
     name = release_name(content_id(files), wanted.assignment)
     return Plan(wanted, channel, base, means, name, note)
+
+
+def differs_by_means_alone(store: Store, name: str) -> bool:
+    """Say whether the agent can go from the current release to `name` between two frames."""
+    current = store.current()
+    if current is None:
+        return False
+    try:
+        return same_models(store.verify(current.name), store.verify(name))
+    except BundleError:
+        return False
 
 
 def _check(base: Manifest, wanted: Wanted, where: str) -> None:

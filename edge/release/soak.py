@@ -16,7 +16,7 @@ from edge.release.state import MOST_TRIES, Boot
 # An agent that was silent for longer is away: it is loading, has died, or nobody started it.
 FRESH_S = 15.0
 # Of less time no rate is concluded.
-_RATE_S = 5.0
+RATE_S = 5.0
 
 Outcome = Literal["passed", "failed", "deferred"]
 Code = Literal["not-loaded", "dies", "no-word", "no-agent", "no-frames", "degraded", "too-slow", ""]
@@ -63,10 +63,34 @@ def baseline(first: Heartbeat | None, last: Heartbeat) -> Baseline:
     frames, seconds = last.frames, last.since_s
     if first is not None and (first.boot, first.release) == (last.boot, last.release):
         apart_s = last.at_monotonic_s - first.at_monotonic_s
-        if apart_s >= _RATE_S:
+        if apart_s >= RATE_S:
             frames, seconds = last.frames - first.frames, apart_s
-    fps = frames / seconds if seconds >= _RATE_S else None
+    fps = frames / seconds if seconds >= RATE_S else None
     return Baseline(fps=fps, degraded=last.degraded)
+
+
+class Readiness:
+    """Whether an agent could try a release: it is there, and frames come by what it runs.
+
+    Where none come, as at night, nothing would be learned. first: a heartbeat from before.
+    """
+
+    def __init__(self, first: Heartbeat | None) -> None:
+        self._first = first
+
+    def judge(
+        self, last: Heartbeat | None, current: str, now_s: float, seconds: float
+    ) -> Baseline | Verdict:
+        """Return how the agent works by `current`, over so many seconds; or what is missing."""
+        if last is None or not is_fresh(last, now_s) or last.release != current:
+            return Verdict("deferred", "no-agent", "no agent runs that could try it")
+        first = self._first
+        if first is None or (first.boot, first.release) != (last.boot, last.release):
+            self._first = first = last
+        apart_s = last.at_monotonic_s - first.at_monotonic_s
+        if last.frames <= first.frames or apart_s < seconds:
+            return Verdict("deferred", "no-frames", "no frames come that it could be tried on")
+        return baseline(first, last)
 
 
 class Soak:
@@ -125,6 +149,6 @@ class Soak:
     def _rate(self, heartbeat: Heartbeat) -> float | None:
         """Return the frame rate as a share of the one before."""
         before = self._before
-        if before is None or not before.fps or heartbeat.since_s < _RATE_S:
+        if before is None or not before.fps or heartbeat.since_s < RATE_S:
             return None
         return heartbeat.frames / heartbeat.since_s / before.fps

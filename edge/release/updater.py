@@ -20,11 +20,10 @@ from edge.release import install
 from edge.release.asking import ask, in_order
 from edge.release.channels import Channel, ChannelError
 from edge.release.gate import Request
-from edge.release.heartbeat import Heartbeat
-from edge.release.manifest import MANIFEST_NAME, MEANS_NAME, same_models
-from edge.release.plan import Plan
+from edge.release.manifest import MANIFEST_NAME, MEANS_NAME
+from edge.release.plan import Plan, differs_by_means_alone
 from edge.release.recent import recent_path
-from edge.release.soak import Soak, SoakTerms, Verdict, baseline, is_fresh
+from edge.release.soak import RATE_S, Readiness, Soak, SoakTerms, Verdict
 from edge.release.state import (
     Floor,
     Journal,
@@ -74,7 +73,7 @@ class Updater:
         self._soak: Soak | None = None
         self._gated = ""
         self._staged_s: float | None = None
-        self._before: Heartbeat | None = None
+        self._readiness = Readiness(None)
         self._untidy = True
         self._teller = Teller(root, device, world.report, world.now)
 
@@ -146,7 +145,7 @@ class Updater:
         if self._world.now() is None:
             text = "the clock is not set, so nobody knows whether signatures still hold"
             return self._rest("deferred", "clock", text, _AGAIN_S)
-        self._before = self._world.heartbeat()
+        self._readiness = Readiness(self._world.heartbeat())
         install.enter(self._root, "checking")
         found = ask(self._store, self._channels, self._world, before.rejected)
         plan = found.new or found.old
@@ -262,44 +261,35 @@ class Updater:
         if self._current is None or not self._options.agent:
             # Nobody runs anything that could be worse.
             return self._commit(plan.name, plan.wanted.assignment, plan.means_seq, plan)
-        now_s = self._world.clock()
-        heartbeat = self._world.heartbeat()
-        ready = heartbeat is not None and is_fresh(heartbeat, now_s)
-        if heartbeat is None or not ready or heartbeat.release != self._current:
+        now_s, terms = self._world.clock(), self._terms(plan.name)
+        beat, seconds = self._world.heartbeat(), min(terms.seconds, RATE_S)
+        before = self._readiness.judge(beat, self._current, now_s, seconds)
+        if isinstance(before, Verdict):
             self._staged_s = now_s if self._staged_s is None else self._staged_s
             if now_s - self._staged_s < self._options.agent_s:
-                return 1.0
-            text = "no agent runs that could try it"
-            return self._rest("deferred", "no-agent", text, _AGAIN_S, plan.name)
-        before = baseline(self._before, heartbeat)
+                return _TRIAL_LOOK_S
+            return self._rest("deferred", before.code, before.text, _AGAIN_S, plan.name)
         keep_baseline(self._root, before)
         install.begin_trial(self._root, plan.name)
-        self._soak = Soak(plan.name, self._terms(plan.name), before, now_s)
+        self._soak = Soak(plan.name, terms, before, now_s)
         return _TRIAL_LOOK_S
 
     def _request(self, name: str) -> Request:
         current, recent = self._store.current(), recent_path(self._root)
         return Request(
             release=str(self._store.release(name)),
-            models=not self._means_only(name),
+            models=not differs_by_means_alone(self._store, name),
             current=str(current / MEANS_NAME) if current is not None else "",
             recent=str(recent) if recent.exists() else "",
             threads=self._options.threads,
         )
 
-    def _means_only(self, name: str) -> bool:
-        """Whether a release differs from what runs by its class means alone."""
-        current = self._current
-        if current is None:
-            return False
-        try:
-            ours, theirs = self._store.verify(current), self._store.verify(name)
-        except BundleError:
-            return False
-        return same_models(ours, theirs)
-
     def _terms(self, name: str) -> SoakTerms:
-        return self._options.means_soak if self._means_only(name) else self._options.soak
+        return (
+            self._options.means_soak
+            if differs_by_means_alone(self._store, name)
+            else self._options.soak
+        )
 
     def _judge(self, journal: Journal) -> float:
         """Look how the agent does by the release on trial."""

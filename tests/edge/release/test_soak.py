@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from edge.release.heartbeat import Heartbeat
-from edge.release.soak import Baseline, Soak, SoakTerms, Verdict, baseline, is_fresh
+from edge.release.soak import Baseline, Readiness, Soak, SoakTerms, Verdict, baseline, is_fresh
 from edge.release.state import Boot
 
 OLD, NEW = "aaaaaaaaaaaa-1", "bbbbbbbbbbbb-2"
@@ -120,6 +120,38 @@ def test_frames_that_do_not_come() -> None:
 def test_an_accelerator_that_is_lost_by_it(before: Baseline | None, fails: bool) -> None:
     found = soak(before).judge(beat(1001, degraded=True), tried(), 1001)
     assert (found is not None and found.code == "degraded") == fails
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "seconds", "code"),
+    [
+        (None, None, 0.0, "no-agent"),
+        (beat(980, OLD), beat(980, OLD, frames=9), 0.0, "no-agent"),  # silent for too long
+        (beat(990, NEW), beat(1000, NEW, frames=9), 0.0, "no-agent"),  # not by what is current
+        (beat(990, OLD), beat(1000, OLD), 0.0, "no-frames"),
+        (beat(990, OLD, boot="b0"), beat(1000, OLD, frames=9), 0.0, "no-frames"),
+        (None, beat(1000, OLD, frames=9), 0.0, "no-frames"),
+        (beat(996, OLD), beat(1000, OLD, frames=9), 5.0, "no-frames"),
+        (beat(996, OLD), beat(1000, OLD, frames=9), 0.0, None),
+        (beat(990, OLD), beat(1000, OLD, frames=9), 5.0, None),
+    ],
+)
+def test_a_trial_begins_where_frames_come_by_what_runs(
+    first: Heartbeat | None, last: Heartbeat | None, seconds: float, code: str | None
+) -> None:
+    found = Readiness(first).judge(last, OLD, 1001.0, seconds)
+    if code is None:
+        assert isinstance(found, Baseline)
+    else:
+        assert isinstance(found, Verdict)
+        assert (found.outcome, found.code) == ("deferred", code)
+
+
+def test_an_agent_that_was_started_meanwhile_is_looked_at_twice() -> None:
+    readiness = Readiness(beat(990, OLD, boot="b0", frames=100))
+    assert isinstance(readiness.judge(beat(1000, OLD, frames=9), OLD, 1001, 5.0), Verdict)
+    found = readiness.judge(beat(1010, OLD, frames=59), OLD, 1010, 5.0)
+    assert found == Baseline(fps=5.0, degraded=False)
 
 
 def test_the_rate_before_is_of_the_last_while() -> None:

@@ -42,10 +42,11 @@ def assign_next(farm: Farm) -> str:
 def until_trial(barn: Barn) -> None:
     """Step until the agent is asked to try what is new; it does not hear of it yet."""
     barn.updater.look()
-    for _ in range(50):
+    for _ in range(200):
+        wait_s = barn.updater.step()
         if read_journal(barn.root).phase == "trial":
             return
-        barn.updater.step()
+        barn.spend(min(wait_s, 1.0))
     raise AssertionError(barn.reports[-1])
 
 
