@@ -132,7 +132,7 @@ def command(broker: BrokerOptions, options: CommandOptions, stdout: TextIO | Non
     if options.as_json:
         out.write(encode(reply).decode() + "\n")
     else:
-        out.write(printable(in_words(reply)) + "\n")
+        out.write(printable(in_words(reply, options.out)) + "\n")
     out.flush()
     return 0 if reply.ok else 1
 
@@ -209,13 +209,16 @@ def save_picture(reply: Reply, path: Path) -> None:
     write_atomically(path, picture)
 
 
-def in_words(reply: Reply) -> str:
-    """Return a reply for people: done or why not, then the results a line each."""
+def in_words(reply: Reply, picture: Path | None = None) -> str:
+    """Return a reply for people: done or why not, then the results a line each.
+
+    picture: where its picture was saved.
+    """
     head = "done" if reply.ok else f"refused: {reply.error}"
     lines = [f"{reply.device}: {head}" + (f" ({reply.text})" if reply.text else "")]
     for key, value in reply.result.items():
         if key == "jpeg":
-            value = "a picture; --out FILE saves it"
+            value = "a picture; --out FILE saves it" if picture is None else str(picture)
         text = (
             ", ".join(value)
             if isinstance(value, Sequence) and not isinstance(value, str)

@@ -98,7 +98,7 @@ def give_means(bundle: Bundle) -> Outcome:
             "release": bundle.manifest.id[:12],
             "means_seq": bundle.means.header.seq,
             "animals": len(bundle.means.animals),
-            "sha256": entry.sha256,
+            "digest": entry.sha256,
             "npz": base64.b64encode(data).decode(),
         },
     )

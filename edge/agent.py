@@ -21,10 +21,10 @@ from edge.camera_watch import CameraWatch, pipeline_options
 from edge.capture import Source, SourceOptions, Status, open_source
 from edge.capture.clock import believe_system, wall_time
 from edge.comparison import make_tracker
-from edge.config import AgentConfig, CameraConfig
+from edge.config import MQTT_CHANNEL, AgentConfig, CameraConfig
 from edge.correspondence import Correspondence
 from edge.errors import BrokerError, EarmarkError, SourceError
-from edge.health import Facts, Watch, parse_listen
+from edge.health import CommandNumbers, Facts, Watch, parse_listen
 from edge.inference.supervised import Event
 from edge.messaging import (
     DeviceState,
@@ -107,7 +107,10 @@ class Agent:
         self._device = config.device_id()
         self._boot = uuid.uuid4().hex[:16]
         root = config.updates.root()
-        self._releases = None if root is None else Releases(root, self._device, self._boot, say)
+        self._releases = None
+        if root is not None:
+            spool = MQTT_CHANNEL in config.updates.channels
+            self._releases = Releases(root, self._device, self._boot, say, spool=spool)
         self._stopping = False
         # Unlike an event's, its `put` may interrupt its own `get`, as a signal handler does.
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -325,6 +328,7 @@ class Agent:
             waits_for=_TAKERS[self._config.outbox.ack],
             outbox_age_s=None if waited is None else max(0.0, waited.total_seconds()),
             temperature_c=_temperature(),
+            commands=CommandNumbers() if self._letters is None else self._letters.commands,
         )
 
     def _hear(self, text: str) -> None:

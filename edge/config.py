@@ -22,6 +22,9 @@ from edge.messaging.flow import Acknowledgement
 from edge.messaging.topics import ID_PATTERN
 from edge.vision.view import View
 
+# The channel of releases for which the agent takes in what the broker has.
+MQTT_CHANNEL = "mqtt:"
+
 
 def _described(text: str, **limits: Any) -> msgspec.Meta:
     return msgspec.Meta(description=text, **limits)

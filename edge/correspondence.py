@@ -10,9 +10,10 @@ from pathlib import Path
 from edge.capture.clock import wall_time
 from edge.config import AgentConfig
 from edge.files import write_atomically
+from edge.health import CommandNumbers
 from edge.home_assistant import HomeAssistant
 from edge.messaging import Messenger, Outbox, Topics
-from edge.messaging.commands import CommandDesk, Order, Outcome
+from edge.messaging.commands import IGNORED, REFUSED, CommandDesk, Order, Outcome
 from edge.messaging.connection import OnMessage
 from edge.orders import Action, Orders
 
@@ -23,7 +24,7 @@ _LAST_RESTART = "last-restart"
 class Correspondence:
     """The messenger of a device, with everyone who listens to it.
 
-    messenger: for events, alarms and state. desk: counts the commands that came.
+    messenger: for events, alarms and state.
 
     folder: the state folder. actions: what commands do, by name. wake: called, in the network
     thread, when `work` has something to do. hear: one line each about the broker. handlers: what
@@ -44,7 +45,7 @@ class Correspondence:
     ) -> None:
         device = config.device_id()
         self._folder = folder
-        self.desk = desk = CommandDesk(
+        self._desk = desk = CommandDesk(
             device,
             boot,
             forbidden=frozenset() if config.commands.snapshots else frozenset({"snapshot"}),
@@ -78,6 +79,17 @@ class Correspondence:
             ack=config.outbox.ack,
             drain_per_s=config.broker.drain_per_s,
             gather_s=config.outbox.gather_s,
+        )
+
+    @property
+    def commands(self) -> CommandNumbers:
+        """How many commands came; every reason that there is has its count, if only 0."""
+        counts = self._desk.refused
+        return CommandNumbers(
+            taken=self._desk.accepted,
+            repeated=self._desk.repeated,
+            refused={reason: counts.get(reason, 0) for reason in REFUSED},
+            ignored={reason: counts.get(reason, 0) for reason in IGNORED},
         )
 
     def work(self) -> None:

@@ -37,8 +37,8 @@ _FILES_PER_S, _FILES_AT_ONCE = 0.2, 64
 class Releases:
     """The releases of one agent, below the store `root`. boot: the id of this start of the agent.
 
-    say: one line each for people. `handlers` are called in the network thread, the rest by the
-    agent's own loop.
+    spool: whether what the broker has of the repository is taken in. say: one line each for people.
+    `handlers` are called in the network thread, the rest by the agent's own loop.
     """
 
     def __init__(
@@ -47,9 +47,12 @@ class Releases:
         device: str,
         boot: str,
         say: Callable[[str], None],
+        *,
+        spool: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root, self._topics, self._say, self._clock = root, Topics(device), say, clock
+        self._spool = spool
         self._follower = Follower(root, boot, clock)
         self._inbox = Inbox(root / "inbox")
         self._rate = Rate(_FILES_PER_S, clock, burst=_FILES_AT_ONCE)
@@ -78,10 +81,10 @@ class Releases:
     @property
     def handlers(self) -> Mapping[str, OnMessage]:
         """What the updater wants to hear of, by topic."""
-        return {
-            self._topics.hint: lambda message: wake_updater(self._root),
-            f"{self._topics.repo}/#": self._take_in,
-        }
+        wanted: dict[str, OnMessage] = {self._topics.hint: lambda message: wake_updater(self._root)}
+        if self._spool:
+            wanted[f"{self._topics.repo}/#"] = self._take_in
+        return wanted
 
     def check_update(self) -> str:
         """Make the updater look; return what it said last, for people."""
@@ -93,8 +96,8 @@ class Releases:
         return f"the updater was told; its last word: {last}"[:500]
 
     def changed(self) -> bool:
-        """Say whether `follow` may have something to do; costs next to nothing."""
-        return self._follower.changed()
+        """Say whether `follow` or `tick` may have something to do; costs next to nothing."""
+        return self._follower.changed() or self._report_signature() != self._reported
 
     def follow(
         self, config: AgentConfig, served: Served, watches: Watches
@@ -147,11 +150,7 @@ class Releases:
 
     def _publish(self, messenger: Messenger) -> None:
         """Publish the updater's report when it is another one than before."""
-        try:
-            found = report_path(self._root).stat()
-        except OSError:
-            return
-        signature = (found.st_ino, found.st_mtime_ns)
+        signature = self._report_signature()
         if signature == self._reported:
             return
         self._reported = signature
@@ -160,6 +159,13 @@ class Releases:
             return
         messenger.set_notice(self._topics.update, encode(report))
         self._raise_alarm(messenger, report)
+
+    def _report_signature(self) -> object:
+        try:
+            found = report_path(self._root).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
 
     def _raise_alarm(self, messenger: Messenger, report: UpdateReport) -> None:
         """Raise an alarm for an update that failed, once, also when the agent was restarted."""

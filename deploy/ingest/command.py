@@ -16,7 +16,8 @@ from edge.errors import UsageError
 from edge.messaging.topics import check_id
 
 if TYPE_CHECKING:
-    from deploy.ingest.store import Hole, Store
+    from deploy.ingest.holes import Hole
+    from deploy.ingest.store import Store
 
 _GROUP = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

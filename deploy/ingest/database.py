@@ -92,6 +92,11 @@ def open_database(url: str, *, read_only: bool = False) -> Database:
     return Sqlite(Path(path), read_only=read_only)
 
 
+def marks(values: Sequence[object]) -> str:
+    """Return the parameters of a query, one for each of `values`."""
+    return ", ".join("?" * len(values))
+
+
 def without_password(url: str) -> str:
     """Return a URL as it may be shown."""
     head, separator, rest = url.partition("://")

@@ -11,7 +11,8 @@ from deploy.ingest.acknowledge import Acknowledger
 from deploy.ingest.database import DatabaseUnavailableError
 from deploy.ingest.records import Elsewhere, Record, read_record
 from deploy.ingest.rejections import Rejections
-from deploy.ingest.store import Key, Store
+from deploy.ingest.store import Store
+from deploy.ingest.streams import Key
 from deploy.ingest.subscriber import SESSION_S, WINDOW, Arrival, Filter, Subscriber
 from edge.errors import BrokerError
 from edge.messaging.broker import BrokerOptions, BrokerRefused

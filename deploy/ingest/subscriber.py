@@ -24,6 +24,7 @@ from edge.messaging.broker import (
     BrokerRefused,
     BrokerUnreachable,
     connect_failure,
+    hung_up,
     refusal,
 )
 from edge.messaging.connection import wait_and_write
@@ -253,10 +254,7 @@ class Subscriber:
         if self._refused is not None:
             return self._refused
         if not self._connected:
-            return BrokerUnreachable(
-                f"broker {self._broker.address}: hung up without an answer; is an MQTT 5 broker "
-                "listening there, and does it want mqtts://?"
-            )
+            return BrokerUnreachable(hung_up(self._broker, "MQTT 5"))
         return BrokerUnreachable(f"broker {self._broker.address}: connection lost")
 
     # -- paho's callbacks, in the thread that turns ----------------------------------------------

@@ -80,9 +80,10 @@ class Change:
                 self._roles.add(role)
 
     def replace_keys(self, role: str) -> list[str]:
-        """Give a role new keys, as many as it had; return the ids of those that are out."""
+        """Give a role new keys, as many as it should have; return the ids of those that are out."""
         old, threshold = self._state.keys_of(role)
-        made = [self._ring.make(role) for _ in old]
+        # A replacement that was broken off has left one too many, of any role but the root.
+        made = [self._ring.make(role) for _ in range(len(old) if role == "root" else threshold)]
         if role in ROLES:
             for keyid in old:
                 self._state.targets.revoke_key(keyid, role)

@@ -46,7 +46,8 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
             "--passphrase-file",
             type=Path,
             metavar="F",
-            help="passphrase of the keys; without, $EARMARK_REPO_PASSPHRASE, or a prompt",
+            help="passphrases of the keys, one a line; without, $EARMARK_REPO_PASSPHRASE, or a "
+            "prompt",
         )
         return action
 
@@ -115,9 +116,10 @@ def _add_scope(action: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
+    from deploy.repo.creating import create_repository
     from deploy.repo.keys import KeyRing
     from deploy.repo.passphrases import passphrases
-    from deploy.repo.repository import Repository, create_repository
+    from deploy.repo.repository import Repository
 
     ring = KeyRing(options.keys or [options.dir / "keys"], passphrases(options.passphrase_file))
     if options.action == "init":

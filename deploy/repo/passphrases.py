@@ -16,18 +16,18 @@ _TRIES = 3
 
 
 class GivenPassphrases:
-    """One passphrase, given beforehand; UsageError where another would be needed."""
+    """Passphrases that were given beforehand; the first one seals new keys."""
 
-    def __init__(self, passphrase: str) -> None:
-        self._passphrase = passphrase
+    def __init__(self, *passphrases: str) -> None:
+        self._passphrases = passphrases
 
     def new(self) -> str:
-        """Return it."""
-        return check_new_passphrase(self._passphrase)
+        """Return the first."""
+        return check_new_passphrase(self._passphrases[0])
 
     def tries(self, what: str) -> Iterator[str]:
-        """Yield it."""
-        yield self._passphrase
+        """Yield them all."""
+        yield from self._passphrases
 
 
 class AskedPassphrases:
@@ -62,25 +62,25 @@ def passphrases(
     environment: Mapping[str, str] = os.environ,
     ask: Callable[[str], str] | None = None,
 ) -> GivenPassphrases | AskedPassphrases:
-    """Return where passphrases come from: a file's first line, $EARMARK_REPO_PASSPHRASE, a prompt.
+    """Return where passphrases come from: a file's lines, $EARMARK_REPO_PASSPHRASE, a prompt.
 
     ask: how to prompt; without, the terminal, and UsageError when there is none.
     """
     if file is not None:
-        return GivenPassphrases(_first_line(file))
+        return GivenPassphrases(*_lines(file))
     if given := environment.get(VARIABLE):
         return GivenPassphrases(given)
     return AskedPassphrases(ask or _prompt)
 
 
-def _first_line(file: Path) -> str:
+def _lines(file: Path) -> list[str]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: the passphrase cannot be read") from error
     if not lines or not lines[0]:
         raise UsageError(f"{file}: empty; put the passphrase on its first line")
-    return lines[0]
+    return [line for line in lines if line]
 
 
 def _prompt(text: str) -> str:

@@ -10,57 +10,37 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from tuf.api.metadata import (
-    DelegatedRole,
-    Delegations,
-    Metadata,
-    Root,
-    Snapshot,
-    Targets,
-    Timestamp,
-)
 
 from deploy.repo.change import Change
 from deploy.repo.checking import checked_bundle, checked_means
+from deploy.repo.copying import current_files, tidy
 from deploy.repo.keys import KeyRing
-from deploy.repo.state import EVERY_ROLE, TOP, RepositoryDamagedError, State, read_state
+from deploy.repo.state import EVERY_ROLE, RepositoryDamagedError, State, read_state
 from edge.durable import write_durably
 from edge.errors import UsageError
-from edge.files import new_directory
 from edge.release.manifest import MANIFEST_NAME
 from edge.release.targets import (
-    EVERYBODY,
     FLEET,
     MAX_SEQ,
-    ROLES,
     Assigned,
     Fleet,
+    assigned,
     is_scope,
     means_target,
     model_target,
+    scopes_of,
     write_fleet,
 )
 
-# What is re-signed with every publication is good for a quarter: devices install nothing once it
-# is over, and a server that hides new releases from them can do so for as long. Keys that lie in a
-# drawer are fetched once in three years.
-DAYS = {
-    "timestamp": 90,
-    "snapshot": 90,
-    "means": 365,
-    "assignments": 365,
-    "models": 3 * 365,
-    "targets": 3 * 365,
-    "root": 3 * 365,
-}
-_SETTINGS, _ROOT, _LOCK = "repository.json", "root.json", ".lock"
+ROOT = "root.json"
+_SETTINGS, _LOCK = "repository.json", ".lock"
 
 Whole = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
 Days = Annotated[int, msgspec.Meta(ge=1, le=20 * 365)]
@@ -77,6 +57,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def __post_init__(self) -> None:
         if set(self.days) != set(EVERY_ROLE):
             raise ValueError(f"days must name {', '.join(EVERY_ROLE)}")
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    """Write repository.json."""
+    data = msgspec.json.format(msgspec.json.encode(settings), indent=1)
+    write_durably(folder / _SETTINGS, data + b"\n")
 
 
 class Repository:
@@ -98,7 +84,7 @@ class Repository:
 
     def state(self) -> State:
         """Return what is published, verified."""
-        state = read_state(self.public, (self.folder / _ROOT).read_bytes())
+        state = read_state(self.public, (self.folder / ROOT).read_bytes())
         if state.timestamp.version < self.settings.published:
             raise RepositoryDamagedError(
                 f"{self.public}: older than what was published (version {state.timestamp.version}, "
@@ -135,11 +121,11 @@ class Repository:
         """Publish a scope's class means no more: the next wider scope's, or the bundle's, serve."""
         with self._change() as (state, change):
             target = means_target(scope)
-            if target not in state.roles["means"].targets:
+            means = set(state.roles["means"].targets)
+            if target not in means:
                 raise UsageError(f"{scope}: has no class means of its own")
             change.remove("means", target)
-            fleet = _fleet(state)
-            self._put(change, _moved(fleet, _devices(fleet, scope), self._count()))
+            self._set_fleet(state, change, _fleet(state), means)
 
     def assign(self, scope: str, bundle: str | None) -> int:
         """Let a scope run a published bundle, None: what the next wider scope runs; return the seq.
@@ -149,16 +135,14 @@ class Repository:
         with self._change() as (state, change):
             self._check_scope(state, scope)
             fleet = _fleet(state)
-            seq = self._count()
             releases = dict(fleet.releases)
             if bundle is not None:
-                releases[scope] = Assigned(bundle=whole_id(state.bundles(), bundle), seq=seq)
+                found = whole_id(state.bundles(), bundle)
+                releases[scope] = Assigned(bundle=found, seq=self.settings.counter + 1)
             elif releases.pop(scope, None) is None:
                 raise UsageError(f"{scope}: has no bundle of its own")
-            else:
-                fleet = _moved(fleet, _devices(fleet, scope), seq)
-            self._put(change, msgspec.structs.replace(fleet, seq=seq, releases=releases))
-        return seq
+            fleet = msgspec.structs.replace(fleet, releases=releases)
+            return self._set_fleet(state, change, fleet)
 
     def regroup(self, group: str, add: Iterable[str] = (), remove: Iterable[str] = ()) -> list[str]:
         """Put devices into a group and take others out of it; return who is in it.
@@ -170,20 +154,13 @@ class Repository:
                 if not is_scope(f"device/{name}"):
                     raise UsageError(f"{name!r}: use 2 to 48 of a-z, 0-9 and '-'")
             fleet = _fleet(state)
-            before = set(fleet.groups.get(group, ()))
-            after = (before | set(add)) - set(remove)
-            groups = {**fleet.groups, group: sorted(after)}
-            releases = dict(fleet.releases)
+            after = (set(fleet.groups.get(group, ())) | set(add)) - set(remove)
+            groups, releases = {**fleet.groups, group: sorted(after)}, dict(fleet.releases)
             if not after:
                 del groups[group]
                 releases.pop(f"group/{group}", None)
-            fleet = _moved(fleet, before ^ after, self._count())
-            self._put(
-                change,
-                msgspec.structs.replace(
-                    fleet, seq=self.settings.counter, groups=groups, releases=releases
-                ),
-            )
+            fleet = msgspec.structs.replace(fleet, groups=groups, releases=releases)
+            self._set_fleet(state, change, fleet)
         return sorted(after)
 
     def withdraw(self, bundle: str) -> str:
@@ -211,14 +188,16 @@ class Repository:
     def renew(self, roles: Iterable[str], *, beyond: int = 0) -> None:
         """Sign roles anew, good for as long as on the first day.
 
-        beyond: versions and counter are this high at least. For a repository that was restored
-        from an old copy: devices refuse what is older than what they have seen.
+        beyond: all roles but the root are signed anew, and versions and counter are this high at
+        least. For a repository that was restored from an old copy: devices refuse what is older
+        than what they have seen. Assign, and publish class means, again afterwards.
         """
         if not 0 <= beyond < MAX_SEQ // 2:
             raise UsageError(f"{beyond}: no version gets that high")
         with self._change(beyond) as (_, change):
             self._save(counter=max(self.settings.counter, beyond))
-            change.renew(roles)
+            every = set(EVERY_ROLE) - {"root"} if beyond else set()
+            change.renew({*roles, *every})
 
     @contextmanager
     def _change(self, beyond: int = 0) -> Iterator[tuple[State, Change]]:
@@ -226,13 +205,34 @@ class Repository:
         with _locked(self.folder):
             self.settings = self._read_settings()
             state = self.state()
+            before = current_files(state)
             change = Change(state, self.ring, self.settings.days, self._clock(), beyond=beyond)
             yield state, change
             change.write()
             self._save(published=state.timestamp.version)
+            tidy(state, before, self._clock().timestamp())
 
-    def _put(self, change: Change, fleet: Fleet) -> None:
+    def _set_fleet(
+        self, state: State, change: Change, fleet: Fleet, means: Set[str] | None = None
+    ) -> int:
+        """Let a fleet be what is assigned, under the next number; return that.
+
+        means: the targets of class means as they were, if they are others now. Devices that an
+        older number serves from now on, because another scope does, count on from this one.
+        """
+        before, seq = _fleet(state), self._count()
+        now = set(state.roles["means"].targets)
+        earlier = now if means is None else means
+        moved = dict(fleet.moved)
+        for device in _named(before, earlier) | _named(fleet, now):
+            runs, has = assigned(fleet, device), _means(fleet, device, now)
+            other_bundle = runs is not None and runs != assigned(before, device)
+            other_means = has is not None and has != _means(before, device, earlier)
+            if other_means or (runs is not None and other_bundle and runs.seq < seq):
+                moved[device] = seq
+        fleet = msgspec.structs.replace(fleet, seq=seq, moved=moved)
         change.put("assignments", FLEET, write_fleet(fleet))
+        return seq
 
     def _check_scope(self, state: State, scope: str) -> None:
         if not is_scope(scope):
@@ -251,8 +251,7 @@ class Repository:
 
     def _save(self, **changes: int) -> None:
         self.settings = msgspec.structs.replace(self.settings, **changes)
-        data = msgspec.json.format(msgspec.json.encode(self.settings), indent=1)
-        write_durably(self.folder / _SETTINGS, data + b"\n")
+        write_settings(self.folder, self.settings)
 
     def _read_settings(self) -> Settings:
         path = self.folder / _SETTINGS
@@ -264,54 +263,6 @@ class Repository:
             ) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: {error}") from error
-
-
-def create_repository(
-    folder: Path,
-    ring: KeyRing,
-    *,
-    days: Mapping[str, int] = {},
-    root_keys: int = 1,
-    root_threshold: int = 1,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Repository:
-    """Make a new repository at `folder`, whole or not at all, with new keys in the ring's folder.
-
-    days: how long signatures are good for, by role. root_keys, root_threshold: how many keys the
-    root has, and how many of them have to sign.
-    """
-    if folder.exists():
-        raise UsageError(f"{folder}: is there already; keys are never overwritten, name another")
-    if not 1 <= root_threshold <= root_keys <= 9:
-        raise UsageError("the root has 1 to 9 keys, and no more of them can have to sign")
-    now = clock()
-    settings = Settings(days={**DAYS, **days})
-    keys = ring.folders[0].resolve()
-    with new_directory(folder) as made:
-        within = keys.is_relative_to(folder.resolve())
-        place = made / keys.relative_to(folder.resolve()) if within else keys
-        with _undone_on_error(place):
-            state = _unsigned(made / "public", ring.at(place), root_keys, root_threshold, now)
-            change = Change(state, ring.at(place), settings.days, now)
-            change.renew(EVERY_ROLE)
-            change.write()
-            shutil.copy(made / "public" / "metadata" / "1.root.json", made / _ROOT)
-            published = msgspec.structs.replace(settings, published=1)
-            data = msgspec.json.format(msgspec.json.encode(published), indent=1)
-            write_durably(made / _SETTINGS, data + b"\n")
-    return Repository(folder, ring, clock)
-
-
-@contextmanager
-def _undone_on_error(keys: Path) -> Iterator[None]:
-    """Remove the keys that a failed block has made: nobody will ever need them."""
-    before = set(keys.glob("*")) if keys.is_dir() else set()
-    try:
-        yield
-    except BaseException:
-        for path in set(keys.glob("*")) - before:
-            path.unlink()
-        raise
 
 
 def whole_id(bundles: Iterable[str], beginning: str) -> str:
@@ -326,51 +277,23 @@ def whole_id(bundles: Iterable[str], beginning: str) -> str:
     return found[0]
 
 
-def _unsigned(
-    public: Path, ring: KeyRing, root_keys: int, root_threshold: int, now: datetime
-) -> State:
-    """Return a state with new keys that nobody has signed yet."""
-    root = Root(expires=now, consistent_snapshot=True)
-    for role in TOP:
-        for _ in range(root_keys if role == "root" else 1):
-            root.add_key(ring.make(role).public_key, role)
-    root.roles["root"].threshold = root_threshold
-    targets = Targets(expires=now)
-    delegated = {
-        role: DelegatedRole(role, [], 1, False, paths=list(paths)) for role, paths in ROLES.items()
-    }
-    targets.delegations = Delegations({}, delegated)
-    for role in ROLES:
-        targets.add_key(ring.make(role).public_key, role)
-    state = State(
-        public,
-        Metadata(root),
-        Timestamp(expires=now),
-        Snapshot(expires=now),
-        targets,
-        {role: Targets(expires=now) for role in ROLES},
-    )
-    for role in EVERY_ROLE:
-        state.signed(role).version = 0
-    return state
-
-
 def _fleet(state: State) -> Fleet:
     return state.fleet() or Fleet(seq=1)
 
 
-def _devices(fleet: Fleet, scope: str) -> list[str]:
-    """Return who was served by a scope and is known by name; nobody counts down with `all`."""
-    kind, _, name = scope.partition("/")
-    if kind == EVERYBODY:
-        return []
-    return [name] if kind == "device" else fleet.groups.get(name, [])
+def _named(fleet: Fleet, means: Set[str]) -> set[str]:
+    """Return the devices that are named somewhere; everybody else is served by `all` alone."""
+    devices = {one for members in fleet.groups.values() for one in members}
+    scopes = {scope.partition("/")[2] for scope in fleet.releases if scope.startswith("device/")}
+    start, end = "means/device-", ".npz"
+    targets = {one[len(start) : -len(end)] for one in means if one.startswith(start)}
+    return devices | scopes | targets | set(fleet.moved)
 
 
-def _moved(fleet: Fleet, devices: Iterable[str], seq: int) -> Fleet:
-    """Return the fleet with devices that another scope may serve from now on."""
-    moved = {**fleet.moved, **dict.fromkeys(devices, seq)}
-    return msgspec.structs.replace(fleet, seq=seq, moved=moved)
+def _means(fleet: Fleet, device: str, means: Set[str]) -> str | None:
+    """Return the name of the class means that serve a device."""
+    targets = (means_target(scope) for scope in scopes_of(fleet, device))
+    return next((one for one in targets if one in means), None)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,20 @@ class CameraNumbers:
 
 
 @dataclass(frozen=True, slots=True)
+class CommandNumbers:
+    """What became of commands since the agent began.
+
+    taken: found good, also those that then were put off as `busy`. repeated: known already,
+    answered again. refused, ignored: by reason, answered with an error and not at all.
+    """
+
+    taken: int = 0
+    repeated: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
+    ignored: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Numbers:
     """All numbers at one moment. outbox_age_s: of the oldest event that waits, None for none.
 
@@ -55,6 +69,7 @@ class Numbers:
     memory_mb: float
     children_mb: float
     waits_for: str = "the broker"
+    commands: CommandNumbers = field(default_factory=CommandNumbers)
 
 
 def render(numbers: Numbers) -> bytes:
@@ -112,8 +127,18 @@ def _families(numbers: Numbers) -> Iterator[Any]:
     for name, text, total in (
         ("earmark_sightings", "Sighting events", numbers.sightings),
         ("earmark_inference_restarts", "Of the inference process", numbers.inference_restarts),
+        ("earmark_commands_taken", "Commands found good", numbers.commands.taken),
+        ("earmark_commands_repeated", "Known already, answered again", numbers.commands.repeated),
     ):
         yield CounterMetricFamily(name, text, value=total)
+    for name, text, counts in (
+        ("earmark_commands_refused", "Answered with an error", numbers.commands.refused),
+        ("earmark_commands_ignored", "Not answered", numbers.commands.ignored),
+    ):
+        family = CounterMetricFamily(name, text, labels=["reason"])
+        for reason, count in sorted(counts.items()):
+            family.add_metric([reason], count)
+        yield family
     up = GaugeMetricFamily("earmark_camera_up", "1 while frames come", labels=["camera"])
     counters = {
         "frames": CounterMetricFamily("earmark_frames", "Worked through", labels=["camera"]),

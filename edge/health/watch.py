@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge.errors import EarmarkError
 from edge.health.crops import CropRing, Release
-from edge.health.metrics import CameraNumbers, Numbers, render
+from edge.health.metrics import CameraNumbers, CommandNumbers, Numbers, render
 from edge.health.notify import Notifier
 from edge.health.pulse import Condition, Pulse
 from edge.health.server import HealthServer
@@ -33,6 +33,7 @@ class Facts:
     outbox_share: float
     temperature_c: float | None
     waits_for: str = "the broker"
+    commands: CommandNumbers = field(default_factory=CommandNumbers)
 
 
 class Watch:
@@ -145,6 +146,7 @@ class Watch:
                 outbox_depth=facts.outbox_depth,
                 outbox_age_s=facts.outbox_age_s,
                 waits_for=facts.waits_for,
+                commands=facts.commands,
                 inference_restarts=facts.inference_restarts,
                 backend=facts.backend,
                 release=facts.release,

@@ -158,6 +158,23 @@ def connect_failure(broker: BrokerOptions, error: Exception) -> BrokerError:
     return BrokerUnreachable(f"{where}: {reason}; check the address and the network")
 
 
+def hung_up(broker: BrokerOptions, wanted: str = "MQTT") -> str:
+    """Return in one line what may be wrong when a broker ends a connection before its CONNACK.
+
+    In TLS 1.3 that is also how a client hears that its certificate is refused. wanted: what the
+    broker must speak.
+    """
+    said = f"broker {broker.address}: hung up without an answer"
+    if not broker.tls:
+        return f"{said}; is an {wanted} broker listening there, and does it want mqtts://?"
+    if broker.cert_file is None:
+        return f"{said}; does it want a client certificate? Is an {wanted} broker listening there?"
+    return (
+        f"{said}; is {broker.cert_file} expired, revoked, or of another authority? The broker's "
+        "log says so"
+    )
+
+
 def refusal(broker: BrokerOptions, code: int, reason: str) -> BrokerError:
     """Return the one-line error for a CONNACK's or DISCONNECT's reason code (MQTT 5 numbers)."""
     where = f"broker {broker.address}"

@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
@@ -42,6 +42,12 @@ _ALARM_EVERY_S = 60.0
 Level = Literal["debug", "info", "warning", "error"]
 # Why a message is not even answered: there is no id to trust, or answers are what it is after.
 Ignored = Literal["retained", "oversize", "malformed", "rate"]
+IGNORED: tuple[Ignored, ...] = get_args(Ignored)
+# With what the judge itself answers; the other errors are an order's, once it is carried out.
+REFUSED: tuple[ReplyError, ...] = (
+    *("no-expiry", "expired", "clock-unsynced"),
+    *("unknown-command", "bad-arguments", "not-allowed", "busy"),
+)
 
 
 class _Arguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -150,7 +156,7 @@ class CommandDesk:
 
     @property
     def accepted(self) -> int:
-        """How many commands were found good."""
+        """How many commands were found good; those put off are among them."""
         return self._accepted
 
     @property

@@ -28,6 +28,7 @@ from edge.messaging.broker import (
     BrokerRefused,
     BrokerUnreachable,
     connect_failure,
+    hung_up,
     refusal,
 )
 from edge.messaging.login import MQTT_5, MQTT_311, new_client, new_properties
@@ -317,10 +318,7 @@ class Connection:
         if self._refused is not None:
             return self._refused
         if not self._connected:
-            return _OtherProtocol(
-                f"broker {self.broker.address}: hung up without an answer; is an MQTT broker "
-                "listening there, and does it want mqtts://?"
-            )
+            return _OtherProtocol(hung_up(self.broker))
         return BrokerUnreachable(f"broker {self.broker.address}: connection lost")
 
     # -- paho's callbacks, in the thread that turns ----------------------------------------------

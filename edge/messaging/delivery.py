@@ -306,11 +306,18 @@ class Delivery:
     def _gap_alarm(self, gap: Gap) -> Alarm:
         with self._mailbox.lock:
             state = self._mailbox.state
-        text = (
-            f"{gap.lost} sightings were dropped before they could be delivered: the outbox was "
-            "full, or they were too old, or could not be stored"
-        )
-        return new_alarm(self._topics.device, self._boot, "outbox-gap", text, state, gap)
+        kind = "outbox-gap" if gap.lost else "outbox-passed-on"
+        if gap.lost:
+            text = (
+                f"{gap.lost} sightings were dropped before they could be delivered: the outbox was "
+                "full, or they were too old, or could not be stored"
+            )
+        else:
+            text = (
+                f"sightings {gap.first} to {gap.last} left this device earlier, on the word of the "
+                "broker or of an ingest with another database; none of them waits here"
+            )
+        return new_alarm(self._topics.device, self._boot, kind, text, state, gap)
 
     def _send_state(self, *, at_once: bool = False) -> None:
         now_s = self._clock()

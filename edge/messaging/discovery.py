@@ -22,6 +22,7 @@ ALARM_KINDS = (
     "outbox-damaged",
     "outbox-gap",
     "outbox-of-another",
+    "outbox-passed-on",
     "refused-command",
     "update-failed",
     "updates-closed",

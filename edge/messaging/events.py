@@ -196,12 +196,15 @@ class StateReport(DeviceState, frozen=True, kw_only=True):
 
 
 class Gap(_Payload, frozen=True, kw_only=True):
-    """Events that were dropped: `lost` of those numbered first..last never reach a subscriber."""
+    """Events that do not wait on the device any more, numbered first..last.
+
+    lost: how many of them were dropped and never reach a subscriber; 0 when all were passed on.
+    """
 
     stream: StreamId
     first: Positive
     last: Positive
-    lost: Positive
+    lost: Whole
 
 
 class Alarm(_Payload, frozen=True, kw_only=True):

@@ -11,8 +11,9 @@ from typing import Literal, TypeVar
 
 from edge.errors import EarmarkError
 from edge.messaging.events import Gap, Ingested
-from edge.messaging.outbox import Outbox, Row
+from edge.messaging.outbox import Outbox
 from edge.messaging.retry import Backoff, Rate
+from edge.messaging.rows import Row
 from edge.messaging.suspects import Suspects
 
 Acknowledgement = Literal["broker", "ingest"]
@@ -48,7 +49,10 @@ class Flow:
     With `ingest`, those that the broker took and ingest did not confirm go again, behind whatever
     is new: the oldest hundred after a reconnection or a silence of half a minute, up to an hour
     when that brings no answer; and as many more, and more each time, as long as each answer ends
-    exactly where the last ones ended, which means that the broker lost what followed.
+    exactly where the last ones ended, which means that the broker lost what followed. When a
+    silence goes on, ingest may wait for what this outbox let go on somebody else's word, the
+    broker's before `ack` was `ingest`, or that of an ingest with another database: then gaps say
+    what is not here.
 
     drain_per_s: at most so many events a second; 0 for no limit. on_problem: a line, once for each
     failure of the disk. EarmarkError is never raised: what the disk refuses is tried again.
@@ -162,6 +166,8 @@ class Flow:
         if not self._unconfirmed:
             self._due_s = max(self._due_s, now_s + _FIRST_STALL_S)
         elif not self._again and now_s >= self._due_s:
+            if self._probed:
+                self.outbox.note_absent(self._watermark)
             rows = self.outbox.pending(self._chunk, after=self._watermark, until=self.sent)
             self._again.extend(rows)
             self._chunk_end = rows[-1].seq if rows else 0

@@ -1,10 +1,11 @@
-"""Which numbers of a stream will never be seen: exact, disjoint ranges in the outbox's file.
+"""Which numbers of a stream will not be sent any more: exact, disjoint ranges in the outbox's file.
 
-A range may span events that were delivered; nothing in it waits any more.
+A range may span events that were delivered, and be of these alone; nothing in it waits any more.
 """
 
 from __future__ import annotations
 
+import heapq
 import sqlite3
 
 TABLE = "CREATE TABLE gap (first INTEGER NOT NULL, last INTEGER NOT NULL, lost INTEGER NOT NULL);\n"
@@ -40,10 +41,33 @@ def add_below(db: sqlite3.Connection, first: int, last: int, lost: int) -> None:
     db.execute("INSERT INTO gap VALUES (?, ?, ?)", (first, last, lost))
 
 
+def add_absent(db: sqlite3.Connection, after: int, until: int) -> None:
+    """Record, as ranges without a loss, what of `after`..`until` neither waits nor lies in one."""
+    if not _absent(db, after, until):
+        return
+    waiting = db.execute("SELECT seq, seq FROM event WHERE seq > ? ORDER BY seq", (after,))
+    known = db.execute("SELECT first, last FROM gap WHERE last > ? ORDER BY first", (after,))
+    found, end = [], after
+    for first, last in heapq.merge(waiting, known, [(until + 1, until + 1)]):
+        if first > end + 1:
+            found.append((end + 1, first - 1))
+        end = max(end, last)
+    db.executemany("INSERT INTO gap VALUES (?, ?, 0)", found)
+
+
+def _absent(db: sqlite3.Connection, after: int, until: int) -> int:
+    """Count them, without reading all that waits."""
+    (waiting,) = db.execute("SELECT count(*) FROM event WHERE seq > ?", (after,)).fetchone()
+    (known,) = db.execute(
+        "SELECT total(last - max(first - 1, ?1)) FROM gap WHERE last > ?1", (after,)
+    ).fetchone()
+    return until - after - int(waiting) - int(known)
+
+
 def arrived(db: sqlite3.Connection, seq: int) -> bool:
     """Count back an event that was dropped on its way; whether a record spoke of it."""
     row = db.execute(
-        "SELECT rowid, lost FROM gap WHERE ? BETWEEN first AND last", (seq,)
+        "SELECT rowid, lost FROM gap WHERE ? BETWEEN first AND last AND lost > 0", (seq,)
     ).fetchone()
     if row is None:
         return False
@@ -72,5 +96,5 @@ def cut_off(db: sqlite3.Connection, last: int) -> int:
         never = min(lost, end - max(first - 1, last))
         forgotten += never
         db.execute("UPDATE gap SET last = ?, lost = ? WHERE first = ?", (last, lost - never, first))
-    db.execute("DELETE FROM gap WHERE lost <= 0")
+    db.execute("DELETE FROM gap WHERE last < first")
     return forgotten

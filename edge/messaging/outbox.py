@@ -6,78 +6,38 @@ import shutil
 import sqlite3
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 import msgspec
 
-from edge.messaging import gaps
+from edge.messaging import gaps, rows
 from edge.messaging.ballast import Ballast
-from edge.messaging.database import Damaged, Database, Foreign
+from edge.messaging.database import Database
 from edge.messaging.events import EVENT_LIMIT_BYTES, Gap, Sighting, encode
+from edge.messaging.rows import NewRow, Removed, Row
+from edge.messaging.tally import META, Tally, check_owner, stream_of
 from edge.messaging.ulid import UlidMaker
 
 SCHEMA = 3
 _MIB = 1 << 20
-# What a row costs beside its payload, roughly: key, length, page overhead.
-_ROW_OVERHEAD_BYTES = 64
-_POISON_ROWS = 100
 # With less left in the file when the disk is low, the oldest make room for the new.
 _SPARE_PAGES = 64
 _PAGE_BYTES = 4096
 # How much goes at once then, as a share of what waits, so that it need not be done at every commit.
 _LOW_DISK_SHARE = 1 / 16
 _BALLAST_EVERY_S = 60.0
-_NUMBERS = 1 << 53
 _STEPS = {
-    0: gaps.TABLE
-    + """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE event (
-    seq INTEGER PRIMARY KEY, size INTEGER NOT NULL, last_seen TEXT, payload BLOB NOT NULL);
-CREATE TABLE poison (seq INTEGER PRIMARY KEY, why TEXT NOT NULL, payload BLOB NOT NULL);
-""",
-    1: "ALTER TABLE event ADD COLUMN stored REAL NOT NULL DEFAULT 0;\n",
+    0: gaps.TABLE + META + rows.TABLES,
+    1: rows.WITH_AGE,
     2: "CREATE TABLE present (animal TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID;\n",
 }
 
-# What of the tally is in the file; the rest can be counted there.
-_KEPT = ("next_seq", "lost", "aside", "sent", "age_s")
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One waiting event: its number in the stream and its JSON."""
-
-    seq: int
-    payload: bytes
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What is known of the file without asking it; changes and is taken back with a transaction.
-
-    rows, bytes, first, oldest: of what waits. gaps: records of what is missing. lost: dropped.
-    aside: poison. sent: see `Outbox.sent`. age_s: for how long an agent ran on this outbox.
-    """
-
-    next_seq: int = 1
-    rows: int = 0
-    bytes: int = 0
-    first: int | None = None
-    oldest: str | None = None
-    gaps: int = 0
-    lost: int = 0
-    aside: int = 0
-    sent: int = 0
-    age_s: float = 0.0
 
 
 class Outbox:
@@ -122,7 +82,7 @@ class Outbox:
         self._free_bytes = free_bytes
         self._lock = threading.RLock()
         self._stream = ""
-        self._tally = _Tally()
+        self._tally = Tally()
         self._present: dict[str, bytes] = {}
         self._born_s = clock()
         self._ballast_due_s = clock()
@@ -151,14 +111,7 @@ class Outbox:
         until: the highest seq wanted.
         """
         last = self.last_seq if until is None else until
-        query = "SELECT seq, payload FROM event WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
-        return self._run(
-            lambda: [
-                # Damage may have made a number of it, which is nobody's JSON.
-                Row(seq, payload if isinstance(payload, bytes) else b"")
-                for seq, payload in self._file.connection.execute(query, (after, last, limit))
-            ]
-        )
+        return self._run(lambda: rows.pending(self._file.connection, after, last, limit))
 
     def delivered(self, seqs: Iterable[int]) -> None:
         """Forget events that were taken. A power cut may bring them back, to be sent once more."""
@@ -179,6 +132,13 @@ class Outbox:
         It leaves a gap record too, for its number will not be seen.
         """
         self._run(lambda: self._set_aside(seq, why))
+
+    def note_absent(self, after: int) -> None:
+        """Let `gaps` tell of all numbers above `after` that are not here, whoever took them.
+
+        For who waits for each of them, and must know that they are not coming from here.
+        """
+        self._run(lambda: self._note_absent(after))
 
     def note_sent(self, seq: int) -> None:
         """Remember up to where the broker has taken everything; on disk with the next event."""
@@ -234,9 +194,7 @@ class Outbox:
 
     def depth_above(self, seq: int) -> int:
         """Return how many events wait with a number above `seq`."""
-        query = "SELECT count(*) FROM event WHERE seq > ?"
-        (count,) = self._run(lambda: self._file.connection.execute(query, (seq,)).fetchone())
-        return int(count)
+        return self._run(lambda: rows.count_above(self._file.connection, seq))
 
     @property
     def first(self) -> int | None:
@@ -279,10 +237,11 @@ class Outbox:
     def gaps(self) -> list[Gap]:
         """What was dropped and not yet reported with `gap_reported`, oldest first, at most 100.
 
-        Nothing numbered first..last waits here any more.
+        Nothing numbered first..last waits here any more. None of it was dropped where `lost` is 0:
+        see `note_absent`.
         """
-        rows = self._run(lambda: gaps.oldest(self._file.connection))
-        return [Gap(stream=self._stream, first=row[0], last=row[1], lost=row[2]) for row in rows]
+        found = self._run(lambda: gaps.oldest(self._file.connection))
+        return [Gap(stream=self._stream, first=row[0], last=row[1], lost=row[2]) for row in found]
 
     def gap_reported(self, gap: Gap) -> None:
         """Forget a gap that subscribers know of; what was dropped meanwhile stays."""
@@ -308,35 +267,27 @@ class Outbox:
 
     def _append(self, events: Sequence[Sighting]) -> tuple[list[Sighting], int]:
         numbered: list[Sighting] = []
-        rows: list[tuple[int, int, str | None, bytes, float]] = []
+        new: list[NewRow] = []
         age_s = self._age_s()
         for event in events:
-            seq = self._tally.next_seq + len(rows)
+            seq = self._tally.next_seq + len(new)
             event = msgspec.structs.replace(event, seq=seq, stream=self._stream, id=self._new_id())
             payload = encode(event)
             if len(payload) > EVENT_LIMIT_BYTES:
                 continue
             numbered.append(event)
-            size = len(payload) + _ROW_OVERHEAD_BYTES
-            rows.append((seq, size, event.last_seen, payload, age_s))
-        if rows:
-            size = sum(row[1] for row in rows)
+            new.append(NewRow(seq, event.last_seen, payload, age_s))
+        if new:
+            size = sum(row.size for row in new)
             with self._transaction() as db:
                 self._make_room(size)
-                db.executemany(
-                    "INSERT INTO event (seq, size, last_seen, payload, stored) "
-                    "VALUES (?, ?, ?, ?, ?)",
-                    rows,
-                )
-                if not self._tally.rows:
-                    self._tally.first, self._tally.oldest = rows[0][0], rows[0][2]
-                self._tally.rows += len(rows)
+                rows.add(db, new)
+                self._tally.rows += len(new)
                 self._tally.bytes += size
-                self._tally.next_seq = rows[-1][0] + 1
+                self._tally.next_seq = new[-1].seq + 1
                 self._tally.age_s = age_s
-                self._evict(0, 0)
-                self._write_tally(db, self._tally)
-        return numbered, len(events) - len(rows)
+                self._evict(0)
+        return numbered, len(events) - len(new)
 
     def _make_room(self, size: int) -> None:
         """On a disk that is nearly full, let the oldest go before the file has to grow."""
@@ -344,98 +295,65 @@ class Outbox:
             return
         (spare,) = self._file.connection.execute("PRAGMA freelist_count").fetchone()
         if spare < _SPARE_PAGES + size // _PAGE_BYTES:
-            self._evict(0, max(size, int(self._tally.bytes * _LOW_DISK_SHARE)))
+            self._evict(max(size, int(self._tally.bytes * _LOW_DISK_SHARE)))
 
-    def _evict(self, rows: int, size: int) -> None:
+    def _evict(self, size: int) -> None:
         """Drop the oldest: what is beyond the limits, and at least `size` bytes."""
         tally = self._tally
         db = self._file.connection
         too_old_s = None if self._limit_age_s is None else self._age_s() - self._limit_age_s
-        first = last = count = freed = 0
-        oldest = db.execute("SELECT seq, size, stored FROM event ORDER BY seq")
-        for seq, row_bytes, stored_s in oldest:
-            if not (
-                freed < size
-                or tally.rows - count > self._limit_rows
-                or tally.bytes - freed > self._limit_bytes
+        gone = rows.drop_while(
+            db,
+            lambda gone, stored_s: (
+                gone.size < size
+                or tally.rows - gone.events > self._limit_rows
+                or tally.bytes - gone.size > self._limit_bytes
                 or (too_old_s is not None and stored_s < too_old_s)
-            ):
-                break
-            first, last = first or seq, seq
-            count += 1
-            freed += row_bytes
-        oldest.close()
-        if not count:
-            return
-        db.execute("DELETE FROM event WHERE seq <= ?", (last,))
-        tally.rows -= count
-        tally.bytes -= freed
-        tally.lost += count
-        gaps.add_below(db, first, last, count)
-        self._take_stock(db)
+            ),
+        )
+        if gone.events:
+            self._forget(gone)
+            tally.lost += gone.events
+            gaps.add_below(db, gone.first, gone.last, gone.events)
+
+    def _forget(self, gone: Removed) -> None:
+        self._tally.rows -= gone.events
+        self._tally.bytes -= gone.size
 
     def _lose(self, count: int) -> None:
         first = self._tally.next_seq
         with self._transaction() as db:
             gaps.add(db, first, first + count - 1, count)
-            self._take_stock(db)
             self._tally.next_seq += count
             self._tally.lost += count
-            self._write_tally(db, self._tally)
 
     def _delivered(self, runs: Sequence[tuple[int, int]]) -> None:
         with self._transaction(durable=False) as db:
             for first, last in runs:
-                here = (first, last)
-                count, size = db.execute(
-                    "SELECT count(*), total(size) FROM event WHERE seq BETWEEN ? AND ?", here
-                ).fetchone()
-                if count <= last - first:
-                    found = db.execute("SELECT seq FROM event WHERE seq BETWEEN ? AND ?", here)
-                    missing = set(range(first, last + 1)).difference(row[0] for row in found)
-                    # What was dropped while on its way has arrived after all.
-                    self._tally.lost -= sum(gaps.arrived(db, seq) for seq in missing)
-                db.execute("DELETE FROM event WHERE seq BETWEEN ? AND ?", here)
-                self._tally.rows -= count
-                self._tally.bytes -= int(size)
-            self._take_stock(db)
-            self._write_tally(db, self._tally)
+                gone, missing = rows.remove(db, first, last)
+                self._forget(gone)
+                # What was dropped while on its way has arrived after all.
+                self._tally.lost -= sum(gaps.arrived(db, seq) for seq in missing)
 
     def _acknowledged(self, seq: int, limit: int) -> bool:
         with self._transaction(durable=False) as db:
-            rows = db.execute(
-                "SELECT seq, size FROM event WHERE seq <= ? ORDER BY seq LIMIT ?", (seq, limit)
-            ).fetchall()
-            if rows:
-                db.execute("DELETE FROM event WHERE seq <= ?", (rows[-1][0],))
-                self._tally.rows -= len(rows)
-                self._tally.bytes -= sum(row[1] for row in rows)
-            done = len(rows) < limit
-            db.execute("DELETE FROM gap WHERE last <= ?", (seq if done else rows[-1][0],))
-            self._take_stock(db)
+            gone = rows.remove_oldest(db, seq, limit)
+            self._forget(gone)
+            done = gone.events < limit
+            db.execute("DELETE FROM gap WHERE last <= ?", (seq if done else gone.last,))
         return done
 
     def _set_aside(self, seq: int, why: str) -> None:
         with self._transaction() as db:
-            row = db.execute("SELECT size FROM event WHERE seq = ?", (seq,)).fetchone()
-            if row is None:
-                return
-            db.execute(
-                "INSERT OR REPLACE INTO poison SELECT seq, ?, payload FROM event WHERE seq = ?",
-                (why, seq),
-            )
-            db.execute("DELETE FROM event WHERE seq = ?", (seq,))
-            db.execute(
-                "DELETE FROM poison WHERE seq NOT IN "
-                "(SELECT seq FROM poison ORDER BY seq DESC LIMIT ?)",
-                (_POISON_ROWS,),
-            )
-            self._tally.rows -= 1
-            self._tally.bytes -= row[0]
-            self._tally.aside += 1
-            gaps.add(db, seq, seq, 1)
-            self._take_stock(db)
-            self._write_tally(db, self._tally)
+            gone = rows.set_aside(db, seq, why)
+            if gone.events:
+                self._forget(gone)
+                self._tally.aside += 1
+                gaps.add(db, seq, seq, 1)
+
+    def _note_absent(self, after: int) -> None:
+        with self._transaction() as db:
+            gaps.add_absent(db, after, self.last_seq)
 
     def _note_present(self, seen: Mapping[str, bytes]) -> None:
         # What leaves the file later is written behind it: no flush of its own is needed.
@@ -452,13 +370,6 @@ class Outbox:
         if gap.stream == self._stream:
             with self._transaction() as db:
                 gaps.reported(db, gap.first, gap.last, gap.lost)
-                self._take_stock(db)
-
-    def _take_stock(self, db: sqlite3.Connection) -> None:
-        """See what is the oldest now, and whether anything is missing."""
-        row = db.execute("SELECT seq, last_seen FROM event ORDER BY seq LIMIT 1").fetchone()
-        self._tally.first, self._tally.oldest = row or (None, None)
-        (self._tally.gaps,) = db.execute("SELECT count(*) FROM gap").fetchone()
 
     # -- the file ------------------------------------------------------------------------------
 
@@ -468,70 +379,36 @@ class Outbox:
 
     @contextmanager
     def _transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """Change rows and the tally together: both are as they were when it fails."""
         before = replace(self._tally)
         try:
             with self._file.transaction(durable=durable) as db:
+                changes = db.total_changes
                 yield db
+                if db.total_changes != changes:
+                    self._tally.take_stock(db)
+                    self._tally.write(db)
         except BaseException:
             self._tally = before
             raise
 
-    @staticmethod
-    def _write_tally(db: sqlite3.Connection, tally: _Tally) -> None:
-        values = [(name, getattr(tally, name)) for name in _KEPT]
-        db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values)
-
     def _opened(self, db: sqlite3.Connection) -> None:
         """Take stock of a file that was just opened."""
-        meta = dict(db.execute("SELECT key, value FROM meta"))
-        self._check_owner(db, meta.get("device"))
-        stream = meta.get("stream")
-        if stream is None:
-            stream = uuid.uuid4().hex
-            db.execute("INSERT INTO meta VALUES ('stream', ?)", (stream,))
-        if not isinstance(stream, str):
-            raise Damaged("stream")
-        try:
-            known = _Tally(
-                next_seq=int(meta.get("next_seq", 1)),
-                lost=int(meta.get("lost", 0)),
-                aside=int(meta.get("aside", 0)),
-                sent=int(meta.get("sent", 0)),
-                age_s=float(meta.get("age_s", 0.0)),
-            )
-        except (TypeError, ValueError) as error:
-            raise Damaged(str(error)) from error
-        # Beyond that JSON's readers round, and SQLite ends soon after.
-        if not (0 < known.next_seq < _NUMBERS and 0 <= known.age_s < _NUMBERS):
-            raise Damaged("numbers")
+        if self._device is not None:
+            check_owner(db, self._device)
+        stream = stream_of(db)
+        known = Tally.read(db)
         if stream == self._stream:
             self._undo(db, known)
-        rows, size, last = db.execute(
-            "SELECT count(*), total(size), coalesce(max(seq), 0) FROM event"
-        ).fetchone()
-        known.rows, known.bytes = rows, int(size)
-        known.next_seq = max(known.next_seq, last + 1)
+        known.count(db)
         self._stream, self._tally = stream, known
         self._present = {
             str(animal): payload if isinstance(payload, bytes) else b""
             for animal, payload in db.execute("SELECT animal, payload FROM present")
         }
         self._born_s = self._clock() - known.age_s
-        self._take_stock(db)
 
-    def _check_owner(self, db: sqlite3.Connection, owner: object) -> None:
-        """Make the file this device's; Foreign when it is another's, and says how much waits."""
-        if self._device is None or owner == self._device:
-            return
-        if owner is None:
-            db.execute("INSERT INTO meta VALUES ('device', ?)", (self._device,))
-            return
-        if not isinstance(owner, str):
-            raise Damaged("device")
-        (count,) = db.execute("SELECT count(*) FROM event").fetchone()
-        raise Foreign(f"the outbox is of the device {owner!r}, with {count} events that wait")
-
-    def _undo(self, db: sqlite3.Connection, known: _Tally) -> None:
+    def _undo(self, db: sqlite3.Connection, known: Tally) -> None:
         """Take back a commit that was reported as failed and is in the file all the same.
 
         Its events come again, under the same numbers; what it dropped to make room stays dropped.
@@ -540,7 +417,7 @@ class Outbox:
         db.execute("DELETE FROM event WHERE seq > ?", (last,))
         known.lost -= gaps.cut_off(db, last)
         known.next_seq, known.sent = last + 1, self._tally.sent
-        self._write_tally(db, known)
+        known.write(db)
 
     def _age_s(self) -> float:
         return self._clock() - self._born_s

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edge.messaging.outbox import Row
+from edge.messaging.rows import Row
 
 # MQTT 5 reason codes that no later attempt will change: topic name invalid, packet too large,
 # payload format invalid.

@@ -13,7 +13,7 @@ from edge.release.compose import check_means
 from edge.release.manifest import (
     MANIFEST_NAME,
     MEANS_NAME,
-    MODEL_NAMES,
+    SERVING_NAMES,
     Manifest,
     decode_manifest,
     same_models,
@@ -24,10 +24,13 @@ from edge.vision.detector import Detector
 from edge.vision.embedder import Embedder
 from edge.vision.runtime import Model, open_model
 
-DETECTOR_NAME, EMBEDDER_NAME = MODEL_NAMES
-SELFTEST_NAME = "selftest.npz"
-DETECTOR_EDGETPU_NAME = "detector_edgetpu.tflite"
-EMBEDDER_EDGETPU_NAME = "embedder_edgetpu.tflite"
+(
+    DETECTOR_NAME,
+    EMBEDDER_NAME,
+    DETECTOR_EDGETPU_NAME,
+    EMBEDDER_EDGETPU_NAME,
+    SELFTEST_NAME,
+) = SERVING_NAMES
 # Files compiled for a Coral Edge TPU, each with the plain one that it was made from and its role.
 # Devices without a Coral verify them like every file, and leave them alone.
 COMPILED = {

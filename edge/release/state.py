@@ -78,17 +78,24 @@ class Floor(_State, frozen=True, kw_only=True):
     means_sha256: Sha256 = ""
 
     def raised(self, other: Floor) -> Floor:
-        """Return the higher of both, number for number."""
+        """Return the higher of both, number for number.
+
+        Versions of timestamp and snapshot are those of the newer root where there is one: it may
+        have given their roles new keys, which count anew (edge.release.trust has seen to it).
+        """
         assignment = max(self, other, key=lambda one: (one.assignment, bool(one.bundle)))
         means = max(self, other, key=lambda one: (one.means, bool(one.means_sha256)))
+        root = max(self.root, other.root)
+        # 0: who counted only something else.
+        newest = [one for one in (self, other) if one.root in (0, root)]
         return Floor(
             assignment=assignment.assignment,
             bundle=assignment.bundle,
             means=means.means,
             means_sha256=means.means_sha256,
-            root=max(self.root, other.root),
-            timestamp=max(self.timestamp, other.timestamp),
-            snapshot=max(self.snapshot, other.snapshot),
+            root=root,
+            timestamp=max(one.timestamp for one in newest),
+            snapshot=max(one.snapshot for one in newest),
         )
 
 

@@ -99,6 +99,7 @@ def test_a_reply_in_words_names_results_but_no_picture() -> None:
     still = reply(result={"camera": "pen", "jpeg": "A" * 1000})
     assert "AAAA" not in in_words(still)
     assert "--out FILE" in in_words(still)
+    assert in_words(still, Path("still.jpg")).endswith("jpeg: still.jpg")
 
 
 def test_the_picture_of_a_reply_is_saved(tmp_path: Path) -> None:

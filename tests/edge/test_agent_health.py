@@ -84,6 +84,8 @@ def test_a_device_is_watched_over_and_ends_cleanly(
             values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
             assert float(values['earmark_frames_total{camera="pen"}']) > 3
             assert float(values["earmark_sightings_total"]) >= 3
+            assert float(values["earmark_commands_taken_total"]) == 0
+            assert float(values['earmark_commands_ignored_total{reason="retained"}']) == 0
             for process in ("agent", "children"):
                 megabytes = float(values[f'earmark_memory_megabytes{{process="{process}"}}'])
                 assert 5 < megabytes < 400

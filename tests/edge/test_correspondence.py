@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from edge.config import (
 )
 from edge.correspondence import Correspondence
 from edge.messaging import Outbox
-from edge.messaging.commands import NoArguments, Order, Outcome
+from edge.messaging.commands import REFUSED, NoArguments, Order, Outcome
 from edge.messaging.connection import Message
 from edge.messaging.events import Reply, timestamp
 from edge.messaging.local_broker import free_port
@@ -106,10 +107,42 @@ def test_pictures_are_refused_unless_allowed(tmp_path: Path) -> None:
     letters.messenger.handlers[COMMAND](command("n1", "snapshot"))
     assert [reply.error for reply in letters.messenger.replies] == ["not-allowed"]
     assert letters.messenger.alarms[0][0] == "refused-command"
-    assert letters.desk.refused == {"not-allowed": 1}
+    assert letters.commands.refused["not-allowed"] == 1
     allowed = make(tmp_path, commands=CommandsConfig(snapshots=True))
     allowed.messenger.handlers[COMMAND](command("n1", "snapshot"))
-    assert allowed.desk.accepted == 1
+    assert allowed.commands.taken == 1
+    assert sum(allowed.commands.refused.values()) == 0
+
+
+def test_commands_are_counted_by_what_became_of_them(tmp_path: Path) -> None:
+    letters = make(tmp_path)
+    receive = letters.messenger.handlers[COMMAND]
+    for _ in range(2):
+        receive(command("n1"))
+    receive(command("n2", "feed"))
+    receive(command("n3", "set_log_level", level="loud"))
+    receive(command("n4", "set_log_level"))
+    receive(replace(command("n5"), retained=True))
+    receive(Message(COMMAND, b"{", False))
+    numbers = letters.commands
+    assert (numbers.taken, numbers.repeated) == (1, 1)
+    assert numbers.refused == {
+        **dict.fromkeys(REFUSED, 0),
+        "unknown-command": 1,
+        "bad-arguments": 2,
+    }
+    assert numbers.ignored == {"retained": 1, "malformed": 1, "oversize": 0, "rate": 0}
+
+
+def test_commands_that_nobody_has_time_for_are_taken_and_put_off(tmp_path: Path) -> None:
+    letters = make(tmp_path)
+    for number in range(12):
+        letters.messenger.handlers[COMMAND](command(f"n{number}"))
+    numbers = letters.commands
+    # Ten at once, eight wait; who is slow here earns one more for each second.
+    assert numbers.taken >= 10
+    assert numbers.refused["busy"] == numbers.taken - 8
+    assert numbers.ignored["rate"] == 12 - numbers.taken
 
 
 def test_a_restart_that_is_delivered_again_is_answered_and_not_done(tmp_path: Path) -> None:

@@ -229,7 +229,8 @@ def test_a_revoked_certificate_is_refused_after_a_restart(kit, start_mosquitto):
     mosquitto.stop()
     mosquitto.start()
     bad, good = folder / "barn-b", folder / "barn-a"
-    assert refused(url, ca, bad / "client.crt", bad / "client.key")
+    with pytest.raises(BrokerError, match=r"barn-b/client.crt expired, revoked"):
+        Client(url, bad, "barn-b")
     assert not refused(url, ca, good / "client.crt", good / "client.key")
 
 
@@ -250,6 +251,49 @@ def test_a_reload_tells_the_broker_of_new_clients_and_of_its_renewed_certificate
     late = Client(url, bob, "bob")
     assert late.publish(DOWN.format("barn-a")) is None
     late.connection.close()
+
+
+def test_the_kits_line_for_refusals_shows_them_after_a_reload_and_until_the_next(
+    kit, start_mosquitto, wait_until
+):
+    """As docs/broker.md says; the line is the kit's own, found by its comment sign."""
+    mosquitto = secure(start_mosquitto, kit)
+    url = mosquitto.url.replace("mqtt://127.0.0.1", "mqtts://localhost")
+    configuration = Path(mosquitto._folder.name) / "mosquitto.conf"
+    (line,) = [
+        line
+        for line in (kit.folder / "broker" / "mosquitto.conf").read_text().splitlines()
+        if line.startswith("#log_type")
+    ]
+    device = Client(url, kit.folder / "clients" / "barn-b", "barn-b")
+    device.subscribe("#")
+    operator = Client(url, kit.folder / "clients" / "alice", "alice")
+
+    def reload(text: str) -> None:
+        configuration.write_text(text)
+        os.kill(mosquitto._process.pid, signal.SIGHUP)
+
+    def denied() -> int:
+        """Let one publish be refused; return how many lines more there are for it."""
+        before = log().count("Denied")
+        assert device.publish(UP.format("barn-a")) == NOT_AUTHORISED
+        assert operator.publish(DOWN.format("barn-a")) is None
+        return log().count("Denied") - before
+
+    def log() -> str:
+        return mosquitto._log.read_text(errors="replace")
+
+    quiet = configuration.read_text()
+    assert denied() == 0
+    reload(f"{quiet}{line.removeprefix('#')}\n")
+    # What barn-b may not read is withheld without a word.
+    wait_until(lambda: denied() == 1)
+    assert "Denied PUBLISH from barn-b" in log()
+    assert f"'{UP.format('barn-a')}'" in log()
+    reload(quiet)
+    wait_until(lambda: denied() == 0)
+    for client in (device, operator):
+        client.connection.close()
 
 
 def certificate_serial(path: Path) -> int:

@@ -16,9 +16,11 @@ from deploy.ingest.service import IngestOptions
 from deploy.ingest.subscriber import Subscriber
 from edge.errors import EarmarkError
 from edge.memory import family, resident_mb
+from edge.messaging import Messenger, Outbox
 from edge.messaging.broker import BrokerOptions
 from edge.messaging.connection import Connection, open_connection
 from edge.messaging.events import SCHEMA, Ingested, Sighting, encode
+from edge.messaging.flow import Acknowledgement
 from edge.messaging.local_broker import Mosquitto
 from edge.messaging.topics import Topics
 
@@ -164,6 +166,36 @@ def test_sightings_and_alarms_are_stored_and_the_device_is_told(
     # Retained: a device that was away hears of it when it comes back.
     late = subscribe(mosquitto.port)
     patient(lambda: told(late) == [7])
+
+
+def test_a_device_that_waits_for_ingest_from_now_on_keeps_nothing_behind_what_the_broker_took(
+    mosquitto, ingest, tmp_path, patient, make_event, wait_until, monkeypatch
+):
+    monkeypatch.setattr("edge.messaging.flow._FIRST_STALL_S", 0.5)
+
+    def barn(ack: Acknowledgement, outbox: Outbox) -> Messenger:
+        messenger = Messenger(BrokerOptions(mosquitto.url), "barn-7", "b7", outbox, ack=ack)
+        messenger.start()
+        messenger.publish([make_event() for _ in range(10)])
+        return messenger
+
+    with Outbox(tmp_path / "outbox.db") as outbox:
+        first = barn("broker", outbox)
+        wait_until(lambda: outbox.last_seq == 10 and outbox.depth == 0)
+        first.stop(10)
+    url = str(tmp_path / "sightings.db")
+    process = ingest("--broker", mosquitto.url, "--db", url, "--acknowledge-every", "0.1")
+    with Outbox(tmp_path / "outbox.db") as outbox:
+        second = barn("ingest", outbox)
+        patient(lambda: outbox.last_seq == 20 and outbox.depth == 0 and not outbox.has_gap)
+        assert (second.stop(10), outbox.lost) == (0, 0)
+    assert stored(url) == list(range(11, 21))
+    assert process.terminate() == 0
+    database = open_database(url)
+    assert database.execute("SELECT first_seq, last_seq, lost, why FROM gap") == [
+        (1, 10, 0, "outbox-passed-on")
+    ]
+    database.close()
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deploy.ingest import store as module
 from deploy.ingest.database import DatabaseUnavailableError, open_database
 from deploy.ingest.records import Elsewhere, Refused, Seen, Warned, refuse
 from deploy.ingest.store import Store
@@ -111,6 +110,16 @@ def test_a_gap_that_the_device_tells_of_is_passed(store, database, record, gap_r
     ]
 
 
+def test_what_a_device_passed_on_earlier_holds_nothing_back(store, database, record, gap_record):
+    store.write([record(seq) for seq in (4, 5, 8)])
+    store.write([gap_record(1, 3, 0), gap_record(6, 7, 0)])
+    assert watermark(store) == 8
+    assert store.holes() == []
+    # What the broker still had of it is stored when it comes.
+    store.write([record(2)])
+    assert seqs(database) == [2, 4, 5, 8]
+
+
 def test_an_event_of_a_gap_that_was_on_its_way_is_stored_all_the_same(
     store, database, record, gap_record
 ):
@@ -184,7 +193,7 @@ def test_of_a_stream_that_is_only_refused_the_hole_is_seen(store):
 
 
 def test_rejected_messages_are_counted_and_only_the_last_are_kept(store, database, monkeypatch):
-    monkeypatch.setattr(module, "REJECTED_ROWS", 5)
+    monkeypatch.setattr("deploy.ingest.rows.REJECTED_ROWS", 5)
     for number in range(4):
         written = store.write([refuse(f"t{number}-{n}", b"\x00\xff", "no good") for n in range(3)])
         assert written.rejected == 3
@@ -224,7 +233,7 @@ def test_a_batch_that_fails_leaves_nothing_and_works_again(database_url, record,
         raise DatabaseUnavailableError("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "_add_rejected", staticmethod(fail))
+        patch.setattr("deploy.ingest.batch.add_rejected", fail)
         with pytest.raises(DatabaseUnavailableError):
             store.write([record(1), record(2)])
     assert store.watermarks() == []

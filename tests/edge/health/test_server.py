@@ -14,7 +14,7 @@ import pytest
 
 from edge.errors import EarmarkError, UsageError
 from edge.health import Condition, HealthServer, parse_listen
-from edge.health.metrics import CameraNumbers, Numbers, render
+from edge.health.metrics import CameraNumbers, CommandNumbers, Numbers, render
 
 
 def _has_ipv6() -> bool:
@@ -164,8 +164,10 @@ def numbers() -> Numbers:
     camera = CameraNumbers(up=True, dropped=3, lost=1)
     for seconds in (0.005, 0.03, 0.04, 9.0):
         camera.frame(seconds)
+    commands = CommandNumbers(5, 2, {"busy": 1, "expired": 0}, {"rate": 9})
     return Numbers(
-        {"pen-1": camera}, 7, 2, 4.5, 1, "cpu (x)", "abc", "0.1", False, True, 48.0, 99.5, 50.0
+        *({"pen-1": camera}, 7, 2, 4.5, 1, "cpu (x)", "abc", "0.1", False, True, 48.0, 99.5, 50.0),
+        commands=commands,
     )
 
 
@@ -181,6 +183,11 @@ def test_what_prometheus_reads() -> None:
         'earmark_memory_megabytes{process="children"} 50.0',
         "earmark_sightings_total 7.0",
         "earmark_inference_restarts_total 1.0",
+        "earmark_commands_taken_total 5.0",
+        "earmark_commands_repeated_total 2.0",
+        'earmark_commands_refused_total{reason="busy"} 1.0',
+        'earmark_commands_refused_total{reason="expired"} 0.0',
+        'earmark_commands_ignored_total{reason="rate"} 9.0',
         'earmark_camera_up{camera="pen-1"} 1.0',
         'earmark_frames_total{camera="pen-1"} 4.0',
         'earmark_frames_dropped_total{camera="pen-1"} 3.0',

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import EarmarkError
-from edge.health import Facts, Limits, Notifier, Pulse, Release, Watch
+from edge.health import CommandNumbers, Facts, Limits, Notifier, Pulse, Release, Watch
 
 
 def facts() -> Facts:
@@ -99,6 +99,13 @@ def test_an_outbox_that_cannot_be_asked_is_told_and_nothing_dies_of_it(
         "WATCHDOG=1",
     ]
     assert not world.watch.condition().well
+
+
+def test_commands_are_among_the_numbers(tmp_path: Path) -> None:
+    numbers = CommandNumbers(taken=3, refused={"busy": 2})
+    world = World(tmp_path, lambda: replace(facts(), commands=numbers))
+    assert metric(world, "earmark_commands_taken_total") == 3
+    assert metric(world, 'earmark_commands_refused_total{reason="busy"}') == 2
 
 
 def test_memory_of_the_agent_is_its_own(tmp_path: Path) -> None:

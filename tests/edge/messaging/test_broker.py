@@ -13,6 +13,7 @@ from edge.messaging.broker import (
     BrokerRefused,
     BrokerUnreachable,
     connect_failure,
+    hung_up,
     read_password,
     refusal,
 )
@@ -174,6 +175,22 @@ def test_a_wrong_clock_is_waited_out_and_a_wrong_certificate_is_not(
     failure = connect_failure(BrokerOptions("mqtts://barn.example"), error)
     assert type(failure) is kind
     assert "clock" in str(failure)
+
+
+@pytest.mark.parametrize(
+    ("url", "certificate", "words"),
+    [
+        ("mqtt://barn", None, "does it want mqtts://"),
+        ("mqtts://barn", None, "does it want a client certificate"),
+        ("mqtts://barn", Path("me.crt"), "is me.crt expired, revoked, or of another authority"),
+    ],
+)
+def test_who_hangs_up_before_answering_may_refuse_the_certificate(
+    url: str, certificate: Path | None, words: str
+):
+    text = hung_up(BrokerOptions(url, cert_file=certificate))
+    assert words in text
+    assert "\n" not in text
 
 
 def test_a_password_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypatch) -> None:

@@ -401,6 +401,19 @@ def test_a_gap_is_told_exactly_and_once(rig, make_event):
     assert rig.outbox.gap is None
 
 
+def test_what_is_only_not_here_is_no_loss(rig, make_event):
+    rig.outbox.append([make_event() for _ in range(3)])
+    rig.outbox.delivered([1, 2])
+    rig.outbox.note_absent(0)
+    connection = FakeConnection()
+    rig.steps(rig.deliver(connection))
+    (alarm,) = [decode(data, Alarm) for data in connection.payloads(TOPICS.alarm)]
+    assert alarm.kind == "outbox-passed-on"
+    assert alarm.text.startswith("sightings 1 to 2 left this device earlier")
+    assert alarm.gap is not None
+    assert (alarm.gap.first, alarm.gap.last, alarm.gap.lost) == (1, 2, 0)
+
+
 def test_what_is_dropped_on_its_way_is_no_gap_when_it_arrives(rig, make_event):
     connection = FakeConnection(window=60)
     delivery = rig.deliver(connection)

@@ -26,7 +26,7 @@ class Barn:
         self.now_s = 1000.0
         self.problems: list[str] = []
         self.outbox = Outbox(folder / "outbox.db", limit_rows=limit, clock=lambda: self.now_s)
-        self._ack: Acknowledgement = ack
+        self.ack: Acknowledgement = ack
         self._drain_per_s = drain_per_s
         self.begin()
 
@@ -35,7 +35,7 @@ class Barn:
         self.flow = Flow(
             self.outbox,
             self.problems.append,
-            ack=self._ack,
+            ack=self.ack,
             drain_per_s=self._drain_per_s,
             clock=lambda: self.now_s,
             rng=random.Random(1),
@@ -287,6 +287,70 @@ def test_with_ingest_a_gap_is_told_again_after_a_long_silence_too(barn, make_eve
         one.now_s += 1
         one.deliver()
     assert one.flow.gap == gap
+
+
+def switched(make: Callable[..., Barn], make_event: MakeEvent) -> Barn:
+    """A barn that waits for ingest now; of eight events the broker took 1, 2, 4, 5 before."""
+    one = make()
+    one.outbox.append([make_event() for _ in range(8)])
+    one.outbox.delivered([1, 2, 4, 5])
+    one.ack = "ingest"
+    one.restart()
+    return one
+
+
+def test_what_the_broker_took_before_ingest_was_waited_for_is_told_after_a_silence(
+    barn, make_event
+):
+    one = switched(barn, make_event)
+    assert one.deliver() == [3, 6, 7, 8]
+    one.now_s += 2
+    assert (one.deliver(), one.flow.gap) == ([3, 6, 7, 8], None)
+    one.now_s += 60
+    one.deliver()
+    told = []
+    while (gap := one.flow.gap) is not None:
+        told.append((gap.first, gap.last, gap.lost))
+        one.flow.gap_told(gap)
+    assert told == [(1, 2, 0), (4, 5, 0)]
+    # Told again until ingest has passed it, and never taken for a loss.
+    one.flow.disconnected()
+    one.flow.connected()
+    assert one.flow.gap == Gap(stream=one.outbox.stream, first=1, last=2, lost=0)
+    one.confirm(3)
+    assert [(gap.first, gap.last) for gap in one.outbox.gaps] == [(4, 5)]
+    one.confirm(8)
+    assert (one.outbox.depth, one.outbox.has_gap, one.outbox.lost) == (0, False, 0)
+
+
+def test_an_ingest_that_answers_is_told_of_nothing(barn, make_event):
+    one = barn("ingest")
+    one.outbox.append([make_event() for _ in range(8)])
+    one.deliver()
+    one.confirm(5)
+    one.restart()
+    for _ in range(3):
+        one.now_s += 1
+        one.deliver()
+    # The retained word comes late, but it comes.
+    one.confirm(5)
+    for _ in range(400):
+        one.now_s += 1
+        one.deliver()
+    assert not one.outbox.has_gap
+    assert one.waiting() == [6, 7, 8]
+
+
+def test_a_new_ingest_that_knows_nothing_is_told_where_this_outbox_begins(barn, make_event):
+    one = barn("ingest")
+    one.outbox.append([make_event() for _ in range(8)])
+    one.deliver()
+    one.confirm(5)
+    one.restart()
+    for _ in range(40):
+        one.now_s += 1
+        one.deliver()
+    assert one.flow.gap == Gap(stream=one.outbox.stream, first=1, last=5, lost=0)
 
 
 def test_a_refused_event_is_gone_back_to_after_a_pause(barn, make_event):

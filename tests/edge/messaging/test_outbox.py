@@ -370,7 +370,9 @@ def test_every_event_is_delivered_waiting_or_counted(tmp_path_factory, make_even
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["append", "deliver", "lose", "set aside", "report", "restart"]),
+            st.sampled_from(
+                ["append", "deliver", "lose", "set aside", "report", "restart", "tell absent"]
+            ),
             st.integers(1, 5),
             st.integers(0, 10**6),
         ),
@@ -404,6 +406,12 @@ def test_gaps_are_disjoint_exact_and_nothing_waits_in_them(tmp_path_factory, mak
             told = [seq for seq in range(gap.first, gap.last + 1) if fate[seq] == "missing"]
             assert len(told) == gap.lost
             fate |= dict.fromkeys(told, "told")
+        elif step == "tell absent":
+            after = choice % (outbox.last_seq + 1)
+            outbox.note_absent(after)
+            covered = {n for gap in outbox.gaps for n in range(gap.first, gap.last + 1)}
+            here = {*covered, *seqs(outbox)}
+            assert here >= set(range(after + 1, outbox.last_seq + 1))
         elif step == "restart":
             outbox.close()
             outbox = Outbox(path, limit_rows=8)

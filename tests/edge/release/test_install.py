@@ -53,7 +53,7 @@ def test_a_trial_and_its_commit(make: Callable[[Given], Path]) -> None:
         40,
         bundle="ab" * 32,
         means_sha256="cd" * 32,
-        seen=Floor(root=2, timestamp=30, snapshot=20),
+        seen=Floor(root=3, timestamp=30, snapshot=20),
     )
     assert current(root) == NEW.name
     assert state.read_boot(root) == Boot()

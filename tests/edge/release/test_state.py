@@ -77,6 +77,14 @@ def test_the_content_of_a_seq_goes_with_the_seq_and_is_never_exchanged() -> None
     assert floor.raised(Floor(means=1, means_sha256="ef" * 32)).means_sha256 == ""
 
 
+def test_a_newer_root_says_how_far_timestamp_and_snapshot_have_counted() -> None:
+    """Their keys were stolen, counted up to the sky, and replaced."""
+    stolen = Floor(root=1, timestamp=1 << 40, snapshot=9, assignment=5)
+    replaced = Floor(root=2, timestamp=12, snapshot=10, assignment=6)
+    assert stolen.raised(replaced) == replaced.raised(stolen) == replaced
+    assert replaced.raised(Floor(root=2, timestamp=11)) == replaced
+
+
 def test_a_damaged_floor_is_not_raised_but_by_a_repair(root: Path) -> None:
     path = root / "state" / "floor.json"
     path.write_bytes(b'{"schema":1,"assi')
