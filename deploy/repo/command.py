@@ -138,8 +138,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _act(repository: Repository, options: argparse.Namespace) -> int:
-    from deploy.repo.copying import copy_repository
-
     match options.action:
         case "publish":
             _publish(repository, options.bundle)
@@ -164,11 +162,8 @@ def _act(repository: Repository, options: argparse.Namespace) -> int:
         case "status":
             return _status(repository, as_json=options.json)
         case "copy":
-            state = repository.state()
-            fleet = state.fleet()
-            running = {run.bundle for run in fleet.releases.values()} if fleet else set()
-            only = running if options.assigned else None
-            print(f"{options.target}: {copy_repository(state, options.target, only)} files copied")
+            copied = repository.copy(options.target, assigned=options.assigned)
+            print(f"{options.target}: {copied} files copied")
     return 0
 
 

@@ -20,7 +20,7 @@ import msgspec
 
 from deploy.repo.change import Change
 from deploy.repo.checking import checked_bundle, checked_means
-from deploy.repo.copying import current_files, tidy
+from deploy.repo.copying import copy_repository, current_files, tidy
 from deploy.repo.keys import KeyRing
 from deploy.repo.state import EVERY_ROLE, RepositoryDamagedError, State, read_state
 from edge.durable import write_durably
@@ -198,6 +198,18 @@ class Repository:
             self._save(counter=max(self.settings.counter, beyond))
             every = set(EVERY_ROLE) - {"root"} if beyond else set()
             change.renew({*roles, *every})
+
+    def copy(self, target: Path, *, assigned: bool = False) -> int:
+        """Copy the public folder to where devices read it; return how many files were copied.
+
+        assigned: only the bundles that somebody runs. Nobody can change the repository meanwhile:
+        a timestamp would be copied that speaks of what was not.
+        """
+        with _locked(self.folder):
+            self.settings = self._read_settings()
+            state = self.state()
+            only = {run.bundle for run in _fleet(state).releases.values()} if assigned else None
+            return copy_repository(state, target, only)
 
     @contextmanager
     def _change(self, beyond: int = 0) -> Iterator[tuple[State, Change]]:
