@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +27,19 @@ from edge.release.world import Options, World
 LOG = logging.getLogger("earmark.updater")
 
 
+class _Lively:
+    """A channel by which whoever waits hears that something still comes, however slowly."""
+
+    def __init__(self, channel: Channel, alive: Callable[[], object]) -> None:
+        self.name, self._channel, self._alive = channel.name, channel, alive
+
+    def fetch(self, path: str, *, offset: int = 0, limit: int) -> Iterator[bytes]:
+        """Yield a file's content, see `Channel.fetch`."""
+        for chunk in self._channel.fetch(path, offset=offset, limit=limit):
+            self._alive()
+            yield chunk
+
+
 def new_updater(
     config: AgentConfig,
     root: Path,
@@ -44,8 +57,8 @@ def new_updater(
     if not urls:
         raise UsageError("no channel: set updates.channels in agent.yaml, or give --from URL")
     ca_file = None if config.updates.ca_file is None else Path(config.updates.ca_file)
-    channels: list[Channel] = [
-        open_channel(url, inbox=root / "inbox", ca_file=ca_file) for url in urls
+    channels = [
+        _Lively(open_channel(url, inbox=root / "inbox", ca_file=ca_file), alive) for url in urls
     ]
     world = _world(config, root, alive, told)
     return Updater(root, config.device_id(), channels, world, _options(config, agent=agent))
@@ -73,13 +86,6 @@ def _world(
         root / "trust", config.device_id(), clock=lambda: wall_time() or datetime.now(UTC)
     )
 
-    def progress(tell: Callable[[int], None]) -> Callable[[int], None]:
-        def on_progress(size: int) -> None:
-            alive()
-            tell(size)
-
-        return on_progress
-
     def report(one: UpdateReport) -> None:
         told(one)
         try:
@@ -92,7 +98,7 @@ def _world(
         now=wall_time,
         refresh=trust.refresh,
         download=lambda channel, blob, tell: download(
-            channel, blob, store, limit_bytes_s=limit, on_progress=progress(tell)
+            channel, blob, store, limit_bytes_s=limit, on_progress=tell
         ),
         try_out=lambda request: check_release(request, alive=alive),
         heartbeat=lambda: read_heartbeat(root),

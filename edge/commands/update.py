@@ -218,7 +218,20 @@ def _settings(options: argparse.Namespace) -> tuple[AgentConfig, Path]:
         raise UsageError(f"{path}: updates.store is not set, so releases do not come by themselves")
     if config.clock == "system":
         believe_system()
+    _become_owner(root)
     return config, root
+
+
+def _become_owner(root: Path) -> None:
+    """Go on as the user whose store it is: what root leaves in it, the updater could not change."""
+    try:
+        owner = root.stat()
+    except OSError:
+        return
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.setgroups([])
+        os.setgid(owner.st_gid)
+        os.setuid(owner.st_uid)
 
 
 @contextlib.contextmanager

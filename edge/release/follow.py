@@ -113,7 +113,7 @@ class Follower:
         self._since_s = clock()
         self._refused: tuple[str, str] | None = None
         # What `select` itself writes is one change more to look at; none is ever missed.
-        self._seen: object = None
+        self._seen = self._signature()
         self._offered: Selected | None = None
 
     @property
@@ -211,7 +211,9 @@ class Follower:
             if bundle is None:
                 return "restart"
             if selected.trial and select(self._root).release != selected.release:
-                return None  # its tries are used up, or it has just been taken back
+                # Its tries are used up, it has just been taken back, or the disk keeps no count.
+                self._seen = signature
+                return None
         except EarmarkError as error:
             self._seen = signature
             if selected.trial:

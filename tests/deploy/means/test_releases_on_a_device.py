@@ -142,6 +142,8 @@ def test_an_agent_that_dies_twice_by_a_release_is_back_without_the_updater(
     first = farm.current
     bundle = farm.repository.publish(other_models)
     supervisor = supervise(dies_by=bundle[:12])
+    before = read_heartbeat(farm.store)
+    assert before is not None
     farm.repository.assign("all", bundle)
     look = ["update", "--from", farm.public, "--config", str(farm.config_file)]
     update = subprocess.Popen([sys.executable, "-c", ENTRY, *look], stderr=subprocess.DEVNULL)
@@ -152,7 +154,10 @@ def test_an_agent_that_dies_twice_by_a_release_is_back_without_the_updater(
         update.wait()
     wait_until(lambda: len(supervisor.codes) >= 3, 90)
     assert supervisor.codes[:3] == [75, -6, -6]
-    wait_until(lambda: (beat := read_heartbeat(farm.store)) and beat.release == first, 90)
+    wait_until(lambda: (beat := read_heartbeat(farm.store)) and beat.boot != before.boot, 90)
+    beat = read_heartbeat(farm.store)
+    assert beat is not None
+    assert (beat.release, beat.trial) == (first, False)
     assert len(supervisor.codes) == 3
     assert read_boot(farm.store).tries == 2
 

@@ -73,8 +73,8 @@ class Farm(Repository):
     first, first_seq: the bundle that everybody runs at first.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, days: int = 30) -> None:
+        super().__init__(days)
         self.embedders: dict[str, str] = {}
         self.first, self.first_seq = "", 0
 
