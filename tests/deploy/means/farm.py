@@ -15,7 +15,8 @@ import msgspec
 
 from deploy.repo.keys import KeyRing
 from deploy.repo.passphrases import GivenPassphrases
-from deploy.repo.repository import Repository, create_repository
+from deploy.repo.creating import create_repository
+from deploy.repo.repository import Repository
 from edge.agent import Agent
 from edge.config import (
     AgentConfig,
