@@ -13,9 +13,9 @@ from pathlib import Path
 
 import msgspec
 
+from deploy.repo.creating import create_repository
 from deploy.repo.keys import KeyRing
 from deploy.repo.passphrases import GivenPassphrases
-from deploy.repo.creating import create_repository
 from deploy.repo.repository import Repository
 from edge.agent import Agent
 from edge.config import (

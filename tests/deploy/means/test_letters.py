@@ -11,9 +11,9 @@ import pytest
 import deploy.means.letters
 from deploy.means.letters import devices_of, letters_for, scope_that_serves
 from deploy.means.push import Fate, in_words
+from deploy.repo.creating import create_repository
 from deploy.repo.keys import KeyRing
 from deploy.repo.passphrases import GivenPassphrases
-from deploy.repo.creating import create_repository
 from deploy.repo.repository import Repository
 from edge.errors import UsageError
 from edge.messaging.events import UpdateReport

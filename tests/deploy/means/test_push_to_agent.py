@@ -17,9 +17,9 @@ import pytest
 from deploy.cli import main
 from deploy.means.letters import Letter, letters_for
 from deploy.means.push import push
+from deploy.repo.creating import create_repository
 from deploy.repo.keys import KeyRing
 from deploy.repo.passphrases import GivenPassphrases
-from deploy.repo.creating import create_repository
 from edge.errors import EarmarkError
 from edge.identity.means import load_means, save_means
 from edge.messaging.connection import open_connection
