@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edge.capture.clock import believe_system
+from edge.capture.clock import believe_system, wall_time
 from edge.commands.options import Commands, add_verbose, say
 from edge.config import AgentConfig, load_config
 from edge.errors import EarmarkError, UsageError
@@ -26,6 +26,7 @@ from edge.release.inbox import wake_updater
 from edge.release.report import read_report
 from edge.release.state import StateDamaged, read_floor, read_journal
 from edge.release.store import Store
+from edge.release.telling import report_now
 from edge.release.turn import turn
 from edge.release.updater import Updater
 from edge.updating import new_updater
@@ -139,19 +140,16 @@ def _tell_end(told: Sequence[UpdateReport]) -> int:
 
 
 def _run_status(options: argparse.Namespace) -> int:
-    _, root = _settings(options)
-    report = read_report(root)
+    config, root = _settings(options)
     if options.json:
-        if report is None:
-            raise EarmarkError(f"{root}: no updater has reported here yet")
-        print(encode(report).decode())
+        print(encode(report_now(root, config.device_id(), wall_time)).decode())
         return 0
-    for name, text in _standing(root, report):
+    for name, text in _standing(root):
         print(f"{name:<11}{text}")
     return 0
 
 
-def _standing(root: Path, report: UpdateReport | None) -> list[tuple[str, str]]:
+def _standing(root: Path) -> list[tuple[str, str]]:
     """Return what a person wants to know of a store, name and text."""
     current, beat = Store(root).current(), read_heartbeat(root)
     rows = [("release", "none yet" if current is None else current.name)]
@@ -172,8 +170,6 @@ def _standing(root: Path, report: UpdateReport | None) -> list[tuple[str, str]]:
         rows.append(("agent", f"runs {beat.release}{trial}; {beat.backend}; {age_s:.0f} s ago"))
         if beat.error is not None:
             rows.append(("", beat.error))
-    if report is not None and report.at is not None:
-        rows.append(("reported", report.at))
     return rows
 
 

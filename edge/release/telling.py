@@ -100,6 +100,18 @@ class Teller:
             return Floor()
 
 
+def report_now(root: Path, device: str, now: Callable[[], datetime | None]) -> UpdateReport:
+    """Return what there is to say of a store, whether or not an updater runs there."""
+    told: list[UpdateReport] = []
+    teller = Teller(root, device, told.append, now)
+    try:
+        read_floor(root)
+        teller.tell()
+    except StateDamaged as error:
+        teller.closed(error)
+    return told[-1]
+
+
 def _split(journal: Journal) -> tuple[str, str]:
     """Return a journal's reason as a word and as text; what `install.finish` found has no word."""
     reason = journal.reason or ""
