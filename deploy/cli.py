@@ -12,7 +12,9 @@ from pathlib import Path
 from deploy import command
 from deploy.broker import command as broker
 from deploy.connecting import add_broker, broker_options, seconds
+from deploy.fleet import command as fleet
 from deploy.ingest import command as ingest
+from deploy.means import command as means
 from deploy.repo import command as repo
 from deploy.report import command as report
 from deploy.schemas import write_schemas
@@ -73,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--for", dest="for_s", type=seconds, metavar="SECONDS", help="end after this long"
     )
-    for module in (command, ingest, report, broker, repo):
+    for module in (command, means, ingest, report, broker, repo, fleet):
         module.add_parser(commands, common)
 
     one = commands.add_parser(

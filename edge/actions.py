@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +15,12 @@ from edge.draw import jpeg_still
 from edge.messaging import check_animals
 from edge.messaging.commands import LevelArguments, Order, Outcome, SnapshotArguments
 from edge.release.bundle import Bundle, with_other_means
+from edge.release.manifest import MEANS_NAME
 
 # Base64 makes a third more of it, and the whole reply must pass brokers that take 256 kB.
 STILL_LIMIT_BYTES = 96 * 1024
+# As much, once it is base64.
+MEANS_LIMIT_BYTES = 72 * 1024
 # What of agent.yaml a running agent can take over; `log` in part.
 _RELOADABLE = frozenset({"bundle", "naming", "sightings", "log"})
 
@@ -75,6 +79,31 @@ def snapshot(watches: Watches, order: Order) -> Outcome:
     )
 
 
+def give_means(bundle: Bundle) -> Outcome:
+    """Return the class means that name the animals now: `means.npz` as base64, at most 96 kB."""
+    path, entry = bundle.directory / MEANS_NAME, bundle.manifest.files[MEANS_NAME]
+    with path.open("rb") as stream:
+        data = stream.read(MEANS_LIMIT_BYTES + 1)
+    if len(data) > MEANS_LIMIT_BYTES:
+        return Outcome(
+            "failed",
+            f"the class means are larger than a reply may be ({entry.size} bytes, "
+            f"{MEANS_LIMIT_BYTES} fit); copy {path} over SSH",
+        )
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
+        return Outcome("failed", f"{path}: was replaced meanwhile; send reload, then ask again")
+    return Outcome(
+        text=f"{len(bundle.means.animals)} animals, {len(data)} bytes",
+        result={
+            "release": bundle.manifest.id[:12],
+            "means_seq": bundle.means.header.seq,
+            "animals": len(bundle.means.animals),
+            "digest": entry.sha256,
+            "npz": base64.b64encode(data).decode(),
+        },
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Reloaded:
     """What a reload asks for: settings, and the bundle that names from now on."""
@@ -84,11 +113,14 @@ class Reloaded:
     changed: tuple[str, ...]
 
 
-def plan_reload(old: AgentConfig, new: AgentConfig, running: Bundle) -> Reloaded | Outcome:
+def plan_reload(
+    old: AgentConfig, new: AgentConfig, running: Bundle, directory: Path | None = None
+) -> Reloaded | Outcome:
     """Return what can be taken over while running, or the refusal: then nothing is to change.
 
-    Class means are read again from the bundle of `new`, verified as at the start; its models must
-    be those that run. Raises BundleError for a bundle that must not run.
+    Class means are read again from the bundle of `new`, or from `directory` where a store says
+    which release runs, verified as at the start; its models must be those that run. Raises
+    BundleError for a bundle that must not run.
     """
     changed = [
         field
@@ -101,7 +133,7 @@ def plan_reload(old: AgentConfig, new: AgentConfig, running: Bundle) -> Reloaded
     if fixed:
         names = ", ".join(fixed)
         return Outcome("needs-restart", f"{names} changed in agent.yaml; send restart")
-    bundle = with_other_means(Path(new.bundle), running)
+    bundle = with_other_means(directory or Path(new.bundle), running)
     if bundle is None:
         return Outcome("needs-restart", "the bundle has other models; send restart")
     check_animals(bundle.means.animals)

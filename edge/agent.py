@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import shutil
 import threading
 import time
 import uuid
@@ -14,30 +15,30 @@ from datetime import datetime
 from pathlib import Path
 
 from edge import __version__
-from edge.actions import carry_out, identify, plan_reload, set_log_level, snapshot
-from edge.camera_watch import CameraWatch, FrameRate, pipeline_options
-from edge.capture import Link, Source, SourceOptions, Status, open_source
+from edge.actions import carry_out, give_means, identify, plan_reload, set_log_level, snapshot
+from edge.camera_board import CameraBoard
+from edge.camera_watch import CameraWatch, pipeline_options
+from edge.capture import Source, SourceOptions, Status, open_source
 from edge.capture.clock import believe_system, wall_time
 from edge.comparison import make_tracker
-from edge.config import AgentConfig, CameraConfig
+from edge.config import MQTT_CHANNEL, AgentConfig, CameraConfig
 from edge.correspondence import Correspondence
-from edge.errors import BrokerError, BundleError, EarmarkError, SourceError
-from edge.health import CommandNumbers, Facts, Release, Watch, parse_listen
-from edge.inference import Inference
+from edge.errors import BrokerError, EarmarkError, SourceError
+from edge.health import CommandNumbers, Facts, Watch, parse_listen
 from edge.inference.supervised import Event
 from edge.messaging import (
-    CameraState,
     DeviceState,
     Messenger,
     Outbox,
     SightingLog,
-    check_animals,
 )
 from edge.messaging.commands import Order, Outcome
+from edge.messaging.events import timestamp
 from edge.orders import Action
 from edge.pipeline import FrameResult
-from edge.release.bundle import Bundle
-from edge.serving import serve_bundle
+from edge.releases import Releases
+from edge.served import Load, Served
+from edge.vision.look import CropEmbedder
 from edge.vision.types import Frame
 from edge.vision.view import ViewedDetector
 
@@ -45,6 +46,8 @@ LOG = logging.getLogger("earmark.agent")
 _CONNECT_S = 12.0
 _DRAIN_S = 15.0
 _STATE_EVERY_S = 1.0
+# How soon another release that the store selects is taken note of.
+_RELEASE_EVERY_S = 0.25
 # What a frame in hand may take after `stop`; an accelerator that hangs takes for ever.
 _LAST_FRAME_S = 5.0
 _TAKERS = {"broker": "the broker", "ingest": "the ingest service"}
@@ -78,8 +81,7 @@ class Agent:
     thread or signal handler.
 
     reread: returns the settings as they are on disk now, for the command `reload`; without it
-    only class means are loaded again. check_update: what the command of that name calls; returns
-    what it found, for people.
+    only class means are loaded again. load: what loads bundles, instead of the settings.
     """
 
     def __init__(
@@ -88,24 +90,27 @@ class Agent:
         *,
         observers: Sequence[Observer] = (),
         say: Callable[[str], None] = LOG.warning,
-        load: Callable[[Path, int], Bundle] | None = None,
+        load: Load | None = None,
         reread: Callable[[], AgentConfig] | None = None,
-        check_update: Callable[[], str] | None = None,
     ) -> None:
         self._config = config
         self._reread = reread
-        self._check_update = check_update
-        self._bundle: Bundle | None = None
         self._letters: Correspondence | None = None
         self._restart = False
         self._observers = list(observers)
         self._say = say
-        self._load = load
-        self._inference: Inference | None = None
+        self._served = Served(
+            config.inference, config.threads, load=load, listener=self._inference_changed
+        )
         self._health: Watch | None = None
         self._early_alarms: list[tuple[str, str]] = []
         self._device = config.device_id()
         self._boot = uuid.uuid4().hex[:16]
+        root = config.updates.root()
+        self._releases = None
+        if root is not None:
+            spool = MQTT_CHANNEL in config.updates.channels
+            self._releases = Releases(root, self._device, self._boot, say, spool=spool)
         self._stopping = False
         # Unlike an event's, its `put` may interrupt its own `get`, as a signal handler does.
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -113,9 +118,7 @@ class Agent:
         self._lock = threading.Lock()
         self._messenger: Messenger | None = None
         self._watches: dict[str, CameraWatch] = {}
-        self._cameras: dict[str, CameraState] = {}
-        self._links: dict[str, Link | None] = {}
-        self._rates: dict[str, FrameRate] = {}
+        self._cameras = CameraBoard()
         self._failures: list[EarmarkError] = []
         self._connecting = True
         self._held_back: list[str] = []
@@ -126,8 +129,8 @@ class Agent:
         self._stopping = True
         self._wake.put(None)
         # Nothing that is being loaded is worth waiting for; a frame in hand is, see `_join`.
-        if self._messenger is None and self._inference is not None:
-            self._inference.stop()
+        if self._messenger is None:
+            self._served.hurry()
 
     def run(self) -> RunSummary:
         """Work until every source has ended or `stop` is called.
@@ -138,11 +141,16 @@ class Agent:
         """
         if self._config.clock == "system":
             believe_system()
+        alone = contextlib.nullcontext() if self._releases is None else self._releases.alone()
+        with alone:
+            return self._run()
+
+    def _run(self) -> RunSummary:
         # Sources first: a mistyped file name is told at once, before models are loaded.
         sources = [self._open(camera) for camera in self._config.cameras]
         try:
             try:
-                self._bundle = bundle = self._checked_bundle()
+                self._load()
             except EarmarkError:
                 # Whoever asked for the end while models were being loaded wants no error.
                 if not self._stopping:
@@ -161,6 +169,7 @@ class Agent:
                     self._actions(),
                     wake=lambda: self._wake.put(None),
                     hear=self._hear,
+                    handlers={} if self._releases is None else self._releases.handlers,
                 )
                 messenger = letters.messenger
                 # Before anything connects: a port that is taken ends the run in one line.
@@ -170,7 +179,7 @@ class Agent:
                 try:
                     self._connect(messenger, finite=all(source.finite for source in sources))
                     drain_s = _DRAIN_S
-                    self._work(bundle, sources, letters)
+                    self._work(sources, letters)
                 finally:
                     # The level is asked for first: a stopped messenger has none.
                     protocol = messenger.protocol
@@ -179,8 +188,7 @@ class Agent:
         finally:
             for source in sources:
                 source.close()
-            if self._inference is not None:
-                self._inference.close()
+            self._served.close()
         summary = RunSummary(
             self._frames, self._busy_s, self._dropped, undelivered, protocol, self._restart
         )
@@ -196,6 +204,13 @@ class Agent:
             )
         return summary
 
+    def _load(self) -> None:
+        if self._releases is None:
+            self._served.load(Path(self._config.bundle))
+        else:
+            self._releases.start(self._served)
+            self._observers.append(self._releases.observe)
+
     def _actions(self) -> dict[str, Action]:
         actions: dict[str, Action] = {
             "identify": lambda order: identify(self._watches),
@@ -203,10 +218,10 @@ class Agent:
             "reload": lambda order: self._reload(),
             "set_log_level": set_log_level,
             "snapshot": lambda order: snapshot(self._watches, order),
+            "means": lambda order: give_means(self._served.bundle),
         }
-        check = self._check_update
-        if check is not None:
-            actions["check_update"] = lambda order: Outcome(text=check())
+        if (releases := self._releases) is not None:
+            actions["check_update"] = lambda order: Outcome(text=releases.check_update())
         return actions
 
     def _restart_ordered(self, order: Order) -> Outcome:
@@ -218,54 +233,31 @@ class Agent:
 
     def _reload(self) -> Outcome:
         config = self._config if self._reread is None else self._reread()
-        plan = plan_reload(self._config, config, self._running)
+        directory = None if self._releases is None else self._releases.directory
+        plan = plan_reload(self._config, config, self._served.bundle, directory)
         if isinstance(plan, Outcome):
             return plan
         outcome = carry_out(plan, self._watches)
-        self._config, self._bundle = plan.config, plan.bundle
-        assert self._letters is not None
-        self._letters.announce(plan.bundle.means.animals)
+        self._config = plan.config
+        self._served.take(plan.bundle)
+        self._announce()
         return outcome
 
-    @property
-    def _running(self) -> Bundle:
-        assert self._bundle is not None
-        return self._bundle
+    def _follow_releases(self) -> None:
+        """Go on by what the store says: other class means at once, other models by a restart."""
+        if self._releases is None or not self._releases.changed():
+            return
+        found = self._releases.follow(self._config, self._served, self._watches)
+        if found == "restart":
+            self._say("another release is to run: the agent ends and is started again")
+            self._restart = True
+            self.stop()
+        elif found is not None:
+            self._announce()
 
-    @property
-    def _release(self) -> Release:
-        return Release(self._running.manifest.id[:12], self._running.means.header.seq)
-
-    def _checked_bundle(self) -> Bundle:
-        bundle = self._loaded_bundle(Path(self._config.bundle))
-        if bundle.detector is None:
-            raise BundleError(
-                f"{self._config.bundle}: has no detector, so it names crops only; "
-                "use `earmark-edge identify`, or train with frames"
-            )
-        check_animals(bundle.means.animals)
-        return bundle
-
-    def _loaded_bundle(self, directory: Path) -> Bundle:
-        if self._load is not None:
-            return self._load(directory, self._config.threads)
-        settings = self._config.inference
-        serving = serve_bundle(
-            directory,
-            accelerator=settings.accelerator,
-            require=settings.require,
-            threads=self._config.threads,
-            stuck_s=settings.stuck_s,
-            listener=self._inference_changed,
-            begun=self._inference_begun,
-        )
-        self._inference = serving.inference
-        return serving.bundle
-
-    def _inference_begun(self, inference: Inference) -> None:
-        self._inference = inference
-        if self._stopping:
-            inference.stop()
+    def _announce(self) -> None:
+        assert self._letters is not None
+        self._letters.announce(self._served.bundle.means.animals)
 
     def _inference_changed(self, event: Event, text: str) -> None:
         """Tell that inference was interrupted and goes on; frames wait meanwhile."""
@@ -282,13 +274,13 @@ class Agent:
         options = SourceOptions(
             fps=camera.fps, realtime=camera.realtime, loop=camera.loop, stall_s=camera.stall_s
         )
-        self._cameras[camera.name] = CameraState(status="up")
+        self._cameras.add(camera.name)
 
         def listener(status: Status, text: str) -> None:
             self._camera_changed(camera.name, status, text)
 
         source = open_source(camera.source, camera.name, options, listener)
-        self._links[camera.name] = source.link
+        self._cameras.connect(camera.name, source.link)
         return source
 
     def _connect(self, messenger: Messenger, *, finite: bool) -> None:
@@ -312,7 +304,7 @@ class Agent:
             folder,
             [camera.name for camera in self._config.cameras],
             lambda: self._facts(outbox),
-            lambda: self._release,
+            lambda: self._served.release,
             listen=listen,
             keep_crops=self._config.crops.keep,
             warn=self._say,
@@ -322,15 +314,15 @@ class Agent:
         return watch
 
     def _facts(self, outbox: Outbox) -> Facts:
-        inference = self._inference
+        served = self._served
         oldest, now = outbox.oldest, wall_time()
         waited = None if oldest is None or now is None else now - datetime.fromisoformat(oldest)
         return Facts(
-            backend=self._running.backend if inference is None else inference.backend,
-            degraded=inference is not None and inference.degraded,
-            release=self._release.bundle,
+            backend=served.backend,
+            degraded=served.degraded,
+            release=served.release.bundle,
             agent=__version__,
-            inference_restarts=0 if inference is None else inference.restarted,
+            inference_restarts=served.restarted,
             outbox_depth=outbox.depth,
             outbox_share=outbox.share,
             waits_for=_TAKERS[self._config.outbox.ack],
@@ -346,13 +338,13 @@ class Agent:
         else:
             self._say(text)
 
-    def _work(self, bundle: Bundle, sources: Sequence[Source], letters: Correspondence) -> None:
+    def _work(self, sources: Sequence[Source], letters: Correspondence) -> None:
         self._messenger = messenger = letters.messenger
         for code, text in self._early_alarms:
             messenger.alarm(code, text)
         for source in sources:
-            self._watches[source.camera] = self._watch(bundle, source.camera, messenger)
-        letters.announce(bundle.means.animals)
+            self._watches[source.camera] = self._watch(source.camera, messenger)
+        self._announce()
         threads = [
             threading.Thread(target=self._camera, args=(source,), name=f"camera-{source.camera}")
             for source in sources
@@ -366,29 +358,46 @@ class Agent:
             messenger.set_state(self._state())
             self._health.tick()
             letters.work()
-            with contextlib.suppress(queue.Empty):
-                self._wake.get(timeout=period_s)
+            self._follow_releases()
+            if self._releases is not None:
+                self._releases.tick(messenger, self._served)
+            self._rest(period_s)
         for source in sources:
             source.close()
         self._join(threads)
         messenger.set_state(self._state())
+
+    def _rest(self, period_s: float) -> None:
+        """Wait until there is something to do, `period_s` at most."""
+        end_s = time.monotonic() + period_s
+        step_s = period_s if self._releases is None else min(period_s, _RELEASE_EVERY_S)
+        while time.monotonic() < end_s:
+            with contextlib.suppress(queue.Empty):
+                self._wake.get(timeout=step_s)
+                return
+            if self._releases is not None and self._releases.changed():
+                return
 
     def _join(self, threads: Sequence[threading.Thread]) -> None:
         """Wait for the cameras' threads to end, and for inference only so long."""
         end_s = time.monotonic() + _LAST_FRAME_S
         for thread in threads:
             thread.join(max(0.0, end_s - time.monotonic()))
-        if self._inference is not None:
-            self._inference.stop()
+        if self._served.inference is not None:
+            self._served.inference.stop()
         for thread in threads:
             thread.join()
 
-    def _watch(self, bundle: Bundle, camera: str, messenger: Messenger) -> CameraWatch:
+    def _watch(self, camera: str, messenger: Messenger) -> CameraWatch:
+        bundle = self._served.bundle
         assert bundle.detector is not None
         options = pipeline_options(self._config.naming)
         (view,) = (one.view() for one in self._config.cameras if one.name == camera)
         eye = bundle.detector if view.whole else ViewedDetector(bundle.detector, view)
-        pipeline = make_tracker(self._config.tracker, eye, bundle.embedder, bundle.means, options)
+        embedder: CropEmbedder = bundle.embedder
+        if self._releases is not None:
+            embedder = self._releases.remembering(embedder)
+        pipeline = make_tracker(self._config.tracker, eye, embedder, bundle.means, options)
         log = SightingLog(
             device=self._device,
             camera=camera,
@@ -405,14 +414,15 @@ class Agent:
         """Work through one source; whatever goes wrong stays this camera's."""
         try:
             self._follow(source, self._watches[source.camera])
-            self._set_camera(source.camera, CameraState(status="ended"))
+            self._cameras.set(source.camera, "ended")
         except EarmarkError as error:
-            if self._inference is not None and self._inference.stopped:
-                self._set_camera(source.camera, CameraState(status="ended"))
+            inference = self._served.inference
+            if inference is not None and inference.stopped:
+                self._cameras.set(source.camera, "ended")
                 return
             self._camera_changed(source.camera, "lost", str(error))
             self._failures.append(error)
-            if self._inference is not None and self._inference.failure is not None:
+            if inference is not None and inference.failure is not None:
                 # Cameras that wait for frames would never hear of it.
                 self._stopping = True
         except Exception as error:
@@ -423,7 +433,7 @@ class Agent:
             self._wake.put(None)
 
     def _follow(self, source: Source, watch: CameraWatch) -> None:
-        self._rates[source.camera] = FrameRate()
+        self._cameras.begin(source.camera)
         try:
             for frame in source.frames():
                 assert self._health is not None
@@ -441,13 +451,10 @@ class Agent:
             self._dropped += source.dropped
 
     def _count(self, source: Source, busy_s: float) -> None:
-        fps = self._rates[source.camera].tick()
+        self._cameras.count(source.camera)
         with self._lock:
             self._frames += 1
             self._busy_s += busy_s
-            # A camera that was lost while its last frame was worked on stays lost.
-            if self._cameras[source.camera].status == "up":
-                self._cameras[source.camera] = CameraState(status="up", fps=fps)
 
     def _show(self, frame: Frame, result: FrameResult) -> None:
         for observer in list(self._observers):
@@ -460,15 +467,10 @@ class Agent:
                     self._observers.remove(observer)
                 self._say(str(error) or type(error).__name__)
 
-    def _set_camera(self, camera: str, state: CameraState) -> None:
-        with self._lock:
-            self._cameras[camera] = state
-
     def _camera_changed(self, camera: str, status: Status, text: str) -> None:
         """Note that a camera came or went; tell it, and raise the alarm when it went."""
-        self._set_camera(camera, CameraState(status=status))
-        # The time away is no time of few frames.
-        self._rates[camera] = FrameRate()
+        self._cameras.set(camera, status)
+        self._cameras.begin(camera)
         if self._health is not None:
             self._health.camera(camera, up=status == "up")
         self._say(text)
@@ -477,35 +479,31 @@ class Agent:
             self._watches[camera].end()
             self._messenger.alarm("camera-lost", text[:500])
 
-    def _graded(self, camera: str, state: CameraState) -> CameraState:
-        link = self._links.get(camera)
-        if link is None:
-            return state
-        report = link.report()
-        return CameraState(
-            status=state.status,
-            fps=state.fps,
-            grade=report.grade,
-            reconnects=report.reconnects,
-            stalls=report.stalls,
-        )
-
     def _state(self) -> DeviceState:
-        with self._lock:
-            cameras = {name: self._graded(name, state) for name, state in self._cameras.items()}
-        inference = self._inference
+        cameras = self._cameras.states()
+        served, now = self._served, wall_time()
         return DeviceState(
             agent=__version__,
-            release=self._release.bundle,
-            means_seq=self._release.means_seq,
-            backend=self._running.backend if inference is None else inference.backend,
-            degraded=(inference is not None and inference.degraded)
-            or any(camera.status == "lost" for camera in cameras.values()),
+            release=served.release.bundle,
+            means_seq=served.release.means_seq,
+            backend=served.backend,
+            degraded=served.degraded or any(camera.status == "lost" for camera in cameras.values()),
             cameras=cameras,
-            clock="synced" if wall_time() is not None else "unsynced",
+            clock="synced" if now is not None else "unsynced",
             temperature=_temperature(),
             animals=len(frozenset().union(*(w.animals for w in self._watches.values()))),
+            # A state that is as it was is not told again: once a minute it is not.
+            at=timestamp(now and now.replace(second=0, microsecond=0)),
+            disk_free_mb=_disk_free_mb(self._config.state_folder()),
         )
+
+
+def _disk_free_mb(folder: Path) -> int | None:
+    """Return the room on a folder's disk in whole tens of megabytes; None when it is gone."""
+    try:
+        return shutil.disk_usage(folder).free // 10_000_000 * 10
+    except OSError:
+        return None
 
 
 def _temperature() -> float | None:

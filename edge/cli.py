@@ -13,7 +13,7 @@ from collections.abc import Sequence
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from edge import __version__
-from edge.commands import bench, config, demo, doctor, identify, run
+from edge.commands import bench, config, demo, doctor, identify, run, update
 from edge.commands.options import PROG
 from edge.console import run_command
 
@@ -40,6 +40,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (run, identify, config, doctor, bench, demo):
+    for module in (run, identify, config, doctor, update, bench, demo):
         module.add_parser(commands)
     return parser

@@ -22,6 +22,9 @@ from edge.messaging.flow import Acknowledgement
 from edge.messaging.topics import ID_PATTERN
 from edge.vision.view import View
 
+# The channel of releases for which the agent takes in what the broker has.
+MQTT_CHANNEL = "mqtt:"
+
 
 def _described(text: str, **limits: Any) -> msgspec.Meta:
     return msgspec.Meta(description=text, **limits)
@@ -186,6 +189,32 @@ class CommandsConfig(_Section, frozen=True):
     )
 
 
+class UpdatesConfig(_Section, frozen=True):
+    """Releases that come by themselves: verified, tried, and taken back when they do not work."""
+
+    store: Annotated[
+        str, _described("folder of the releases; then `bundle` is its link `current`")
+    ] = ""
+    channels: Annotated[
+        tuple[str, ...],
+        _described("where releases come from: https://…, file:///folder, mqtt: (class means)"),
+    ] = ()
+    ca_file: (
+        Annotated[str, _described("PEM of the authority that signed the web server")] | None
+    ) = None
+    every_s: Annotated[float, _described("seconds between two looks", ge=1)] = 900.0
+    soak_s: Annotated[float, _described("seconds that other models must work well", ge=0)] = 30.0
+    soak_frames: Annotated[int, _described("frames that they must work well", ge=1)] = 50
+    means_soak_frames: Annotated[
+        int, _described("frames that other class means alone must work well", ge=1)
+    ] = 5
+    limit_kib_s: Annotated[int, _described("KiB a second, at most; 0 for no limit", ge=0)] = 0
+
+    def root(self) -> Path | None:
+        """Return the folder of the releases; None where they do not come by themselves."""
+        return expanded(self.store) if self.store else None
+
+
 class HomeAssistantConfig(_Section, frozen=True):
     """Entities that appear in Home Assistant by themselves."""
 
@@ -229,6 +258,9 @@ class AgentConfig(_Section, frozen=True):
     sightings: Annotated[SightingsConfig, _described("when it is told again")] = SightingsConfig()
     commands: Annotated[CommandsConfig, _described("what the device may be told over MQTT")] = (
         CommandsConfig()
+    )
+    updates: Annotated[UpdatesConfig, _described("releases that come by themselves")] = (
+        UpdatesConfig()
     )
     home_assistant: Annotated[
         HomeAssistantConfig, _described("entities that appear there by themselves")
@@ -299,6 +331,11 @@ def check_config(raw: Any, where: str) -> AgentConfig:
             parse_listen(config.health.listen, remote=config.health.allow_remote)
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from error
+    root = config.updates.root()
+    if root is not None and expanded(config.bundle).absolute() != (root / "current").absolute():
+        raise UsageError(
+            f"{where}: bundle: with `updates.store` the device runs {root / 'current'}; write that"
+        )
     if config.annotate is not None and len(names) > 1:
         raise UsageError(f"{where}: `annotate` writes one video, so it takes one camera")
     return config
@@ -383,6 +420,11 @@ def _absolute(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
         raw["broker"] = {
             name: resolved(value) if name.endswith("_file") else value
             for name, value in raw["broker"].items()
+        }
+    if isinstance(raw.get("updates"), dict):
+        raw["updates"] = {
+            name: resolved(value) if name in ("store", "ca_file") else value
+            for name, value in raw["updates"].items()
         }
     if isinstance(raw.get("cameras"), list):
         raw["cameras"] = [

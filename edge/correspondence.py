@@ -14,6 +14,7 @@ from edge.health import CommandNumbers
 from edge.home_assistant import HomeAssistant
 from edge.messaging import Messenger, Outbox, Topics
 from edge.messaging.commands import IGNORED, REFUSED, CommandDesk, Order, Outcome
+from edge.messaging.connection import OnMessage
 from edge.orders import Action, Orders
 
 LOG = logging.getLogger("earmark.correspondence")
@@ -26,7 +27,8 @@ class Correspondence:
     messenger: for events, alarms and state.
 
     folder: the state folder. actions: what commands do, by name. wake: called, in the network
-    thread, when `work` has something to do. hear: one line each about the broker.
+    thread, when `work` has something to do. hear: one line each about the broker. handlers: what
+    others want to hear of, by topic, as the messenger takes them.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Correspondence:
         *,
         wake: Callable[[], None],
         hear: Callable[[str], None],
+        handlers: Mapping[str, OnMessage] | None = None,
     ) -> None:
         device = config.device_id()
         self._folder = folder
@@ -63,7 +66,7 @@ class Correspondence:
             folder,
             lambda topic, payload: self.messenger.set_notice(topic, payload),
         )
-        handlers = dict(self._home.handlers)
+        handlers = {**self._home.handlers, **(handlers or {})}
         if config.commands.enabled:
             handlers[Topics(device).command] = self._orders.receive
         self.messenger = Messenger(

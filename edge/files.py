@@ -27,8 +27,11 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader, or a power cut, finds the old bytes or the new."""
+def write_atomically(path: Path, data: bytes, *, synced: bool = True) -> None:
+    """Write `data` to `path` so that a reader, or a power cut, finds the old bytes or the new.
+
+    synced: without it a power cut may leave neither.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
@@ -36,7 +39,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
-            os.fsync(stream.fileno())
+            if synced:
+                os.fsync(stream.fileno())
         # mkstemp makes private files; an output is as readable as the umask would have left it.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)

@@ -39,7 +39,7 @@ class Subscriber:
     def __init__(self, port: int, folder: Path, arguments: Sequence[str]) -> None:
         self._file = folder / f"received-{time.monotonic_ns()}"
         command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(port), "-q", "1"]
-        command += [*arguments, "-t", "earmark/v1/#", "-t", PROBE, "-F", "%r %t %p"]
+        command += [*arguments, "-t", "earmark/v1/#", "-t", PROBE, "-F", "%r %t %x"]
         # A retained probe comes back once both subscriptions stand.
         subprocess.run(
             ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(port), "-t", PROBE, "-r", "-m", "-"],
@@ -57,9 +57,9 @@ class Subscriber:
     def messages(self) -> list[Message]:
         received = []
         for line in self._file.read_bytes().split(b"\n")[:-1]:
-            retained, topic, payload = line.split(b" ", 2)
-            if topic.decode() != PROBE:
-                received.append(Message(topic.decode(), retained == b"1", payload))
+            retained, topic, payload = line.decode().split(" ", 2)
+            if topic != PROBE:
+                received.append(Message(topic, retained == "1", bytes.fromhex(payload)))
         return received
 
     def payloads(self, leaf: str) -> list[bytes]:

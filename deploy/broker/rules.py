@@ -19,6 +19,8 @@ _RULES: Mapping[Role, tuple[str, ...]] = {
         _READ,
         f"topic write {ROOT}/+/down/command",
         f"topic readwrite {ROOT}/+/down/hint",
+        # Files of the repository of releases, which devices believe for their signatures alone.
+        f"topic readwrite {ROOT}/+/down/repo/#",
     ),
     "ingest": (_READ, f"topic readwrite {ROOT}/+/down/ingest"),
     "home-assistant": (_READ, "topic read homeassistant/#", "topic write homeassistant/status"),

@@ -7,6 +7,7 @@ be several an animal, and one metric (cosine distance) serves everywhere.
 from __future__ import annotations
 
 import io
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,9 @@ def load_means(path: Path) -> ClassMeans:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise BundleError(f"{path}: larger than any class-means file should be")
+        with zipfile.ZipFile(path) as packed:
+            if sum(entry.file_size for entry in packed.infolist()) > _MAX_BYTES:
+                raise BundleError(f"{path}: unpacks to more than any class-means file should")
         with np.load(path, allow_pickle=False) as archive:
             if sorted(archive.files) != sorted(_ARRAYS):
                 raise BundleError(f"{path}: expected arrays {', '.join(_ARRAYS)}")

@@ -68,8 +68,9 @@ class Messenger:
     be gathered before they are stored (`Intake`).
     on_problem: one line each about what a person should know, called in the network thread.
     will_delay_s: after how long without a word the broker says `offline` (MQTT 5 only).
-    handlers: what to do with messages, by topic, each subscribed to whenever a connection is made;
-    called in the network thread, so they must be quick. One that fails is a problem, no more.
+    handlers: what to do with messages, by topic, or by all below one (`a/b/#`), each subscribed to
+    whenever a connection is made; called in the network thread, so they must be quick. One that
+    fails is a problem, no more.
     """
 
     def __init__(
@@ -282,7 +283,7 @@ class Messenger:
         return connection
 
     def _receive(self, message: Message) -> None:
-        handler = self._handlers.get(message.topic)
+        handler = self._handlers.get(message.topic) or self._handler_above(message.topic)
         if handler is None:
             return
         try:
@@ -290,6 +291,12 @@ class Messenger:
         except Exception as error:
             LOG.debug("handler of %s", message.topic, exc_info=True)
             self._on_problem(f"{message.topic}: {error or type(error).__name__}")
+
+    def _handler_above(self, topic: str) -> OnMessage | None:
+        for wanted, handler in self._handlers.items():
+            if wanted.endswith("/#") and topic.startswith(wanted[:-1]):
+                return handler
+        return None
 
     def _subscribe(self, connection: Connection) -> None:
         """Ask for what the handlers are for; a refusal is told once, and the rest goes on."""

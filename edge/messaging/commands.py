@@ -77,6 +77,7 @@ COMMANDS: dict[str, type[_Arguments]] = {
     "reload": NoArguments,
     "set_log_level": LevelArguments,
     "snapshot": SnapshotArguments,
+    "means": NoArguments,
     "check_update": NoArguments,
 }
 

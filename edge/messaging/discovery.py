@@ -24,6 +24,8 @@ ALARM_KINDS = (
     "outbox-of-another",
     "outbox-passed-on",
     "refused-command",
+    "update-failed",
+    "updates-closed",
 )
 OTHER_ALARM = "other"
 

@@ -168,7 +168,8 @@ class OutboxState(_Payload, frozen=True, kw_only=True):
 class DeviceState(_Payload, frozen=True, kw_only=True):
     """What the agent knows about itself. temperature: of the processor, degrees Celsius.
 
-    animals: how many animals of the herd are in view of its cameras now, by name.
+    animals: how many animals of the herd are in view of its cameras now, by name. at: the minute in
+    which it was so. disk_free_mb: room where events wait, whole tens of megabytes (10**6 bytes).
     """
 
     agent: Token
@@ -180,6 +181,8 @@ class DeviceState(_Payload, frozen=True, kw_only=True):
     clock: Clock
     temperature: float | None = None
     animals: Whole = 0
+    at: Timestamp | None = None
+    disk_free_mb: Whole | None = None
 
 
 class StateReport(DeviceState, frozen=True, kw_only=True):

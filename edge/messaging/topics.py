@@ -92,6 +92,11 @@ class Topics:
         return self._down("hint")
 
     @property
+    def repo(self) -> str:
+        """Retained, below it: files of the repository of releases by their paths, as untrusted."""
+        return self._down("repo")
+
+    @property
     def ingest(self) -> str:
         """Retained: up to which event an ingest service has stored everything for good."""
         return self._down("ingest")

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
-
 from edge import __version__
 from edge.errors import BundleError
 from edge.identity.means import ClassMeans, load_means
@@ -15,8 +13,10 @@ from edge.release.compose import check_means
 from edge.release.manifest import (
     MANIFEST_NAME,
     MEANS_NAME,
+    SERVING_NAMES,
     Manifest,
     decode_manifest,
+    same_models,
     verify_files,
 )
 from edge.release.selftest import check_detector, check_embedder, load_self_test
@@ -24,11 +24,13 @@ from edge.vision.detector import Detector
 from edge.vision.embedder import Embedder
 from edge.vision.runtime import Model, open_model
 
-DETECTOR_NAME = "detector.tflite"
-EMBEDDER_NAME = "embedder.tflite"
-SELFTEST_NAME = "selftest.npz"
-DETECTOR_EDGETPU_NAME = "detector_edgetpu.tflite"
-EMBEDDER_EDGETPU_NAME = "embedder_edgetpu.tflite"
+(
+    DETECTOR_NAME,
+    EMBEDDER_NAME,
+    DETECTOR_EDGETPU_NAME,
+    EMBEDDER_EDGETPU_NAME,
+    SELFTEST_NAME,
+) = SERVING_NAMES
 # Files compiled for a Coral Edge TPU, each with the plain one that it was made from and its role.
 # Devices without a Coral verify them like every file, and leave them alone.
 COMPILED = {
@@ -104,7 +106,7 @@ def with_other_means(directory: Path, running: Bundle) -> Bundle | None:
     Every file is verified as `load_bundle` does. Raises BundleError for a bundle that must not run.
     """
     manifest = _verified(directory)
-    if _models(manifest) != _models(running.manifest):
+    if not same_models(manifest, running.manifest):
         return None
     means = _means(directory, manifest)
     return replace(running, directory=directory, manifest=manifest, means=means)
@@ -131,12 +133,6 @@ def _means(directory: Path, manifest: Manifest) -> ClassMeans:
     means = load_means(directory / MEANS_NAME)
     check_means(means, manifest, directory / MEANS_NAME)
     return means
-
-
-def _models(manifest: Manifest) -> list[object]:
-    """Return what two bundles with the same models have in common."""
-    files = [manifest.files.get(name) for name in (DETECTOR_NAME, EMBEDDER_NAME)]
-    return [*files, *(msgspec.to_builtins(s) for s in (manifest.detector, manifest.embedder))]
 
 
 def run_self_test(bundle: Bundle, source: Path | None = None) -> float:

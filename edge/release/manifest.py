@@ -14,6 +14,14 @@ from edge.files import sha256_file
 SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
 MEANS_NAME = "means.npz"
+# What a device runs and tests its models by, `edge.release.bundle` has a name for each.
+SERVING_NAMES = (
+    "detector.tflite",
+    "embedder.tflite",
+    "detector_edgetpu.tflite",
+    "embedder_edgetpu.tflite",
+    "selftest.npz",
+)
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
 FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$(?!\n)")]
@@ -151,6 +159,23 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
         return msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{where}: not a valid manifest: {error}") from error
+
+
+def same_models(first: Manifest, second: Manifest) -> bool:
+    """Say whether two bundles have the same models, fed, read and tested alike.
+
+    Then one may take the other's place while it runs: class means may differ, and what people read.
+    """
+    ours, theirs = (
+        [
+            *(manifest.files.get(name) for name in SERVING_NAMES),
+            msgspec.to_builtins(manifest.detector),
+            msgspec.to_builtins(manifest.embedder),
+            manifest.self_test,
+        ]
+        for manifest in (first, second)
+    )
+    return ours == theirs
 
 
 def content_id(files: dict[str, FileEntry]) -> str:

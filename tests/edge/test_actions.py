@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import logging
 import shutil
@@ -24,6 +25,7 @@ from edge.actions import (
     STILL_LIMIT_BYTES,
     Reloaded,
     carry_out,
+    give_means,
     identify,
     plan_reload,
     set_log_level,
@@ -42,6 +44,7 @@ from edge.files import sha256_file
 from edge.identity.means import ClassMeans, load_means, save_means
 from edge.messaging import Sighting, SightingLog
 from edge.messaging.commands import LevelArguments, Order, Outcome, SnapshotArguments
+from edge.messaging.events import Reply, decode, encode
 from edge.pipeline import Pipeline
 from edge.release.bundle import Bundle, read_manifest, with_other_means
 from edge.release.manifest import content_id, decode_manifest, encode_manifest
@@ -294,6 +297,38 @@ def test_class_means_that_the_manifest_does_not_list_are_refused(release: Path) 
     sign_again(release)
     with pytest.raises(BundleError, match=r"does not list means\.npz"):
         with_other_means(release, running(DEMO))
+
+
+# -- means -----------------------------------------------------------------------------------------
+
+
+def test_the_class_means_that_run_are_given_as_they_lie_on_the_disk(release: Path) -> None:
+    outcome = give_means(running(release))
+    assert outcome.error is None
+    data = base64.b64decode(str(outcome.result["npz"]))
+    assert data == (release / "means.npz").read_bytes()
+    assert outcome.result["digest"] == hashlib.sha256(data).hexdigest()
+    said = Reply(schema=1, device="barn-1", boot="b", id="1", ok=True, result=outcome.result)
+    assert decode(encode(said), Reply) == said
+
+
+def test_class_means_that_are_too_large_for_a_reply_go_another_way(
+    release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = running(release)
+    monkeypatch.setattr("edge.actions.MEANS_LIMIT_BYTES", 1000)
+    outcome = give_means(bundle)
+    assert outcome.error == "failed"
+    assert "over SSH" in outcome.text
+    assert outcome.result == {}
+
+
+def test_class_means_that_were_replaced_meanwhile_are_not_given(release: Path) -> None:
+    bundle = running(release)
+    (release / "means.npz").write_bytes(b"others")
+    outcome = give_means(bundle)
+    assert outcome.error == "failed"
+    assert "replaced meanwhile" in outcome.text
 
 
 # -- snapshot --------------------------------------------------------------------------------------

@@ -243,7 +243,8 @@ def test_the_rate_of_a_camera_begins_anew_after_an_outage(
             for index in range(first, first + 30):
                 now_s[0] += 0.25
                 yield self._frame(index)
-                told.append((agent._cameras["pen"].status, agent._cameras["pen"].fps))
+                state = agent._cameras.states()["pen"]
+                told.append((state.status, state.fps))
 
     monkeypatch.setattr(
         edge.agent,
@@ -532,6 +533,6 @@ def test_who_must_take_what_waits_is_told(
     harness: Harness, tmp_path: Path, ack: Literal["broker", "ingest"], who: str
 ) -> None:
     agent = harness.agent(camera("x.mp4"), outbox=OutboxConfig(ack=ack))
-    agent._bundle = harness.bundle
+    agent._served.take(harness.bundle)
     with Outbox(tmp_path / "outbox.db") as outbox:
         assert agent._facts(outbox).waits_for == who

@@ -59,7 +59,7 @@ class Running:
 
     @property
     def child(self) -> int | None:
-        inference = self.agent._inference
+        inference = self.agent._served.inference
         return None if inference is None else inference.pid
 
     def stop(self) -> RunSummary:
@@ -150,7 +150,7 @@ def test_where_nothing_can_serve_the_agent_ends(
     running = Running(msgspec.structs.replace(config, cameras=[*config.cameras, away]))
     try:
         wait_until(lambda: running.frames > 3, 60)
-        inference, child = running.agent._inference, running.child
+        inference, child = running.agent._served.inference, running.child
         assert inference is not None
         assert child is not None
         inference._patience.restarts = 0

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-import edge.agent
 import edge.release.bundle
+import edge.served
 from edge.cli import PROG, main
 from edge.console import run_command
 from edge.release.bundle import Bundle
@@ -41,7 +41,7 @@ def edge_cli(
     """Call with arguments; the bundle is the one whose models see colours."""
     monkeypatch.setattr(edge.release.bundle, "load_bundle", lambda path, threads=2: herd_bundle)
     served = SimpleNamespace(bundle=herd_bundle, inference=None)
-    monkeypatch.setattr(edge.agent, "serve_bundle", lambda path, **options: served)
+    monkeypatch.setattr(edge.served, "serve_bundle", lambda path, **options: served)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setenv("COLUMNS", "160")
 

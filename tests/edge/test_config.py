@@ -59,6 +59,8 @@ def test_only_bundle_and_cameras_must_be_given(tmp_path: Path) -> None:
         ({"naming": {"min_share": 1.5}}, "min_share"),
         ({"sightings": {"update_every_s": 0}}, "update_every_s"),
         ({"commands": {"snapshot": True}}, "snapshot"),
+        ({"updates": {"store": "/s", "every_s": 0}}, "every_s"),
+        ({"updates": {"store": "/s"}}, r"runs /s/current"),
         ({"home_assistant": {"prefix": "home/#"}}, "prefix"),
         ({"home_assistant": {"prefix": "/home"}}, "prefix"),
         ({"home_assistant": {"prefix": ""}}, "prefix"),
@@ -132,6 +134,14 @@ def test_addresses_of_cameras_stay_as_they_are(tmp_path: Path, source: str) -> N
     settings = {**MINIMAL, "cameras": [{"name": "pen-1", "source": source}]}
     config = load_config(write(tmp_path / "agent.yaml", settings))
     assert config.cameras[0].source == source
+
+
+def test_with_a_store_the_device_runs_its_current_release(tmp_path: Path) -> None:
+    settings = {**MINIMAL, "bundle": "store/current", "updates": {"store": "store"}}
+    config = load_config(write(tmp_path / "agent.yaml", settings))
+    assert config.updates.root() == tmp_path / "store"
+    assert config.bundle == str(tmp_path / "store" / "current")
+    assert load_config(write(tmp_path / "agent.yaml", MINIMAL)).updates.root() is None
 
 
 def test_the_reference_is_a_config_and_holds_the_defaults(tmp_path: Path) -> None:

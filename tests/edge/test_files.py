@@ -33,6 +33,17 @@ def test_a_written_file_has_the_usual_permissions(tmp_path: Path) -> None:
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
+def test_what_need_not_outlive_a_power_cut_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    write_atomically(tmp_path / "f", b"x", synced=False)
+    assert ((tmp_path / "f").read_bytes(), synced) == (b"x", [])
+    write_atomically(tmp_path / "f", b"y")
+    assert len(synced) == 1
+
+
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_write_that_fails_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str

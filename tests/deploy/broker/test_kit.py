@@ -166,6 +166,7 @@ def test_the_rules_name_everybody_by_role(kit):
         "topic read earmark/v1/+/up/#",
         "topic write earmark/v1/+/down/command",
         "topic readwrite earmark/v1/+/down/hint",
+        "topic readwrite earmark/v1/+/down/repo/#",
     ]
 
 

@@ -28,6 +28,7 @@ from edge.messaging.local_broker import Mosquitto
 pytestmark = pytest.mark.slow
 NOT_AUTHORISED = 0x87
 UP, DOWN = "earmark/v1/{}/up/sighting", "earmark/v1/{}/down/command"
+REPO = "earmark/v1/barn-a/down/repo/metadata/timestamp.json"
 
 
 class Client:
@@ -143,7 +144,7 @@ def test_a_device_hears_its_own_commands_only(client):
 def test_a_device_sends_no_commands(client):
     first, second, operator = client("barn-a"), client("barn-b"), client("alice")
     first.subscribe("earmark/v1/barn-a/down/#")
-    for topic in (DOWN.format("barn-a"), "earmark/v1/barn-a/down/hint"):
+    for topic in (DOWN.format("barn-a"), "earmark/v1/barn-a/down/hint", REPO):
         assert second.publish(topic) == NOT_AUTHORISED
     settle(first, operator, DOWN.format("barn-a"))
     assert len(first.heard) == 1
@@ -166,12 +167,15 @@ def test_operators_and_ingest_stay_within_their_roles(client):
     assert operator.publish(UP.format("alice")) == NOT_AUTHORISED
     assert operator.publish("earmark/v1/barn-a/down/ingest") == NOT_AUTHORISED
     assert operator.publish("earmark/v1/barn-a/down/hint", retain=True) is None
+    assert operator.publish(REPO, retain=True) is None
+    assert ingest.publish(REPO) == NOT_AUTHORISED
     assert ingest.publish(DOWN.format("barn-a")) == NOT_AUTHORISED
     assert ingest.publish(UP.format("database")) == NOT_AUTHORISED
     settle(device, ingest, "earmark/v1/barn-a/down/ingest")
     assert sorted(device.topics()) == [
         "earmark/v1/barn-a/down/hint",
         "earmark/v1/barn-a/down/ingest",
+        REPO,
     ]
 
 

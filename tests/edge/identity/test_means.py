@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import edge.identity.means
 from edge.errors import BundleError
 from edge.identity.means import OUTLIERS, ClassMeans, MeansHeader, load_means, save_means
 
@@ -111,6 +112,17 @@ def test_missing_broken_and_pickled_files_are_refused(path: Path, tmp_path: Path
         load_means(broken)
     rewrite(path, animals=np.array(["a", None], object))
     with pytest.raises(BundleError, match="not a class-means file"):
+        load_means(path)
+
+
+def test_a_file_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez_compressed(path, counts=np.zeros(1 << 20, np.int64))
+    assert path.stat().st_size < 1 << 16
+    monkeypatch.setattr(edge.identity.means, "_MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(np, "load", lambda *arguments, **options: pytest.fail("unpacked"))
+    with pytest.raises(BundleError, match="unpacks to more"):
         load_means(path)
 
 

@@ -448,6 +448,7 @@ def test_an_event_that_cannot_be_stored_is_a_problem_and_no_crash(device, make_e
 @pytest.mark.slow
 def test_what_is_sent_down_reaches_its_handler_again_after_a_reconnect(device, wait_until):
     heard: list[Message] = []
+    below: list[Message] = []
 
     def fail(message: Message) -> None:
         # Marked although the device was connected when it was published.
@@ -455,7 +456,14 @@ def test_what_is_sent_down_reaches_its_handler_again_after_a_reconnect(device, w
 
     with local_broker("mosquitto") as (url, _):
         topics = Topics("barn-7")
-        barn = device(url, handlers={topics.command: heard.append, topics.hint: fail})
+        barn = device(
+            url,
+            handlers={
+                topics.command: heard.append,
+                topics.hint: fail,
+                f"{topics.repo}/#": below.append,
+            },
+        )
         barn.messenger.start()
         barn.messenger.wait_connected(20)
         sender = open_connection(BrokerOptions(url), "sender")
@@ -463,6 +471,7 @@ def test_what_is_sent_down_reaches_its_handler_again_after_a_reconnect(device, w
         sender.publish(topics.hint, b"kept", retain=True)
         # Nobody asked for this one.
         sender.publish(topics.ingest, b"{}", retain=False)
+        sender.publish(f"{topics.repo}/metadata/1.root.json", b"\x00\xff", retain=True)
         while not heard:
             sender.turn(0.1)
         assert (heard[0].topic, heard[0].payload, heard[0].retained) == (
@@ -482,3 +491,6 @@ def test_what_is_sent_down_reaches_its_handler_again_after_a_reconnect(device, w
             sender.turn(0.1)
         sender.close()
     assert [message.payload for message in heard] == [b"one", b"two"]
+    # All below a topic, here a retained message, which comes again with every connection.
+    assert {message.topic for message in below} == {f"{topics.repo}/metadata/1.root.json"}
+    assert [message.payload for message in below] == [b"\x00\xff"] * 2

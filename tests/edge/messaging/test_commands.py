@@ -129,6 +129,7 @@ def test_every_command_has_a_schema_of_its_arguments() -> None:
         "reload",
         "set_log_level",
         "snapshot",
+        "means",
         "check_update",
     }
     for kind in COMMANDS.values():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +13,9 @@ import pytest
 
 from edge.release.channels import Channel
 from edge.release.state import Floor
+from edge.release.store import release_name
 from edge.release.trust import Trust, Wanted
+from tests.edge.release.barn import Barn, Farm
 from tests.edge.release.repository import NOW, Repository
 
 
@@ -67,3 +71,35 @@ def provision(tmp_path: Path) -> Callable[[Repository], Asking]:
 def device(repository: Repository, provision: Callable[[Repository], Asking]) -> Asking:
     """barn-7, provisioned from `repository`."""
     return provision(repository)
+
+
+@pytest.fixture
+def farm() -> Farm:
+    """A repository with nothing in it."""
+    return Farm()
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is some: nothing here is about power cuts."""
+    shared = Path("/dev/shm")
+    if not shared.is_dir():
+        yield tmp_path
+        return
+    folder = Path(tempfile.mkdtemp(prefix="earmark-", dir=shared))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def barn(memory: Path, farm: Farm) -> Barn:
+    """A device that runs the farm's first bundle."""
+    farm.first = farm.bundle("one", "cow001", "cow002")
+    farm.first_seq = farm.assign("all", farm.first)
+    barn = Barn(memory / "store", farm)
+    assert barn.settle().phase == "idle"
+    barn.spend(60)
+    assert barn.current == release_name(farm.first, farm.first_seq)
+    barn.reports.clear()
+    barn.asked.clear()
+    return barn

@@ -1,0 +1,1 @@
+"""Devices over SSH and by stick: provision them, flash releases to them, see how they are."""
