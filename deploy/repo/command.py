@@ -105,6 +105,13 @@ def _add_init(action: argparse.ArgumentParser) -> None:
     action.add_argument(
         "--root-threshold", type=int, default=1, metavar="N", help="how many of them sign (1)"
     )
+    action.add_argument(
+        "--beyond",
+        type=int,
+        default=0,
+        metavar="VERSION",
+        help="count on from here: in the place of a repository whose root was lost",
+    )
 
 
 def _add_scope(action: argparse.ArgumentParser) -> None:
@@ -129,6 +136,7 @@ def run(options: argparse.Namespace) -> int:
             days=dict(options.days),
             root_keys=options.root_keys,
             root_threshold=options.root_threshold,
+            beyond=options.beyond,
         )
         print(f"{repository.public}: for a web server, a stick, the broker")
         print(f"{options.dir / 'root.json'}: for every device, before its first update")

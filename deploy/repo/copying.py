@@ -82,7 +82,7 @@ def files_in_order(state: State, only: Collection[str] | None) -> Iterator[tuple
             sha256 = info.hashes["sha256"]
             yield content_path(name, sha256), sha256
     newest = state.root.signed.version
-    for version in range(1, newest):
+    for version in range(state.first, newest):
         yield f"metadata/{version}.root.json", None
     for name, meta in state.snapshot.meta.items():
         yield f"metadata/{meta.version}.{name}", None

@@ -192,8 +192,7 @@ class Repository:
         least. For a repository that was restored from an old copy: devices refuse what is older
         than what they have seen. Assign, and publish class means, again afterwards.
         """
-        if not 0 <= beyond < MAX_SEQ // 2:
-            raise UsageError(f"{beyond}: no version gets that high")
+        check_beyond(beyond)
         with self._change(beyond) as (_, change):
             self._save(counter=max(self.settings.counter, beyond))
             every = set(EVERY_ROLE) - {"root"} if beyond else set()
@@ -275,6 +274,12 @@ class Repository:
             ) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: {error}") from error
+
+
+def check_beyond(version: int) -> None:
+    """Raise UsageError for a version that leaves no room to count on from."""
+    if not 0 <= version < MAX_SEQ // 2:
+        raise UsageError(f"{version}: write a version from 0 to {MAX_SEQ // 2 - 1}")
 
 
 def whole_id(bundles: Iterable[str], beginning: str) -> str:
