@@ -14,7 +14,7 @@ VENV := .venv
 DEMO_VENV := .venv-demo
 BIN := $(VENV)/bin
 PIP_OPTIONS := --disable-pip-version-check --quiet
-DEBIAN_PACKAGES := mosquitto mosquitto-clients ffmpeg qemu-user-static debootstrap \
+DEBIAN_PACKAGES := mosquitto mosquitto-clients ffmpeg qemu-user-static debootstrap openssh-server systemd \
 	gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-good postgresql
 HAS_RTSP := import gi; gi.require_version("GstRtspServer", "1.0")
 PYTEST_OPTIONS ?=
@@ -58,7 +58,7 @@ demo: $(DEMO_VENV)/.installed ## name the animals of the demo clip, over a broke
 # mosquitto and debootstrap lie in /usr/sbin, which is not on every user's PATH.
 system: ## install what tests want of Debian where the user may, else say what is missing
 	@PATH="$$PATH:/usr/sbin:/sbin"; missing=""; \
-	for tool in mosquitto mosquitto_pub ffmpeg qemu-aarch64-static debootstrap; do \
+	for tool in mosquitto mosquitto_pub ffmpeg qemu-aarch64-static debootstrap sshd systemd-analyze; do \
 		command -v $$tool >/dev/null 2>&1 || missing="$$missing $$tool"; done; \
 	/usr/bin/python3 -c '$(HAS_RTSP)' 2>/dev/null || missing="$$missing gst-rtsp-server"; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 \

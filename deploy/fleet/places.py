@@ -39,6 +39,16 @@ class Places:
         return self.at("/var/lib/earmark")
 
     @property
+    def live(self) -> str:
+        """What running programs tell each other; on a real device a link to `memory`."""
+        return f"{self.store}/run"
+
+    @property
+    def memory(self) -> str:
+        """A folder that costs no write to the card."""
+        return self.at("/run/earmark")
+
+    @property
     def cache(self) -> str:
         """What is copied to the device, and could be copied again."""
         return self.at("/var/cache/earmark")

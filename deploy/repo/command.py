@@ -105,6 +105,13 @@ def _add_init(action: argparse.ArgumentParser) -> None:
     action.add_argument(
         "--root-threshold", type=int, default=1, metavar="N", help="how many of them sign (1)"
     )
+    action.add_argument(
+        "--beyond",
+        type=int,
+        default=0,
+        metavar="VERSION",
+        help="count on from here: in the place of a repository whose root was lost",
+    )
 
 
 def _add_scope(action: argparse.ArgumentParser) -> None:
@@ -129,6 +136,7 @@ def run(options: argparse.Namespace) -> int:
             days=dict(options.days),
             root_keys=options.root_keys,
             root_threshold=options.root_threshold,
+            beyond=options.beyond,
         )
         print(f"{repository.public}: for a web server, a stick, the broker")
         print(f"{options.dir / 'root.json'}: for every device, before its first update")
@@ -138,8 +146,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _act(repository: Repository, options: argparse.Namespace) -> int:
-    from deploy.repo.copying import copy_repository
-
     match options.action:
         case "publish":
             _publish(repository, options.bundle)
@@ -164,11 +170,8 @@ def _act(repository: Repository, options: argparse.Namespace) -> int:
         case "status":
             return _status(repository, as_json=options.json)
         case "copy":
-            state = repository.state()
-            fleet = state.fleet()
-            running = {run.bundle for run in fleet.releases.values()} if fleet else set()
-            only = running if options.assigned else None
-            print(f"{options.target}: {copy_repository(state, options.target, only)} files copied")
+            copied = repository.copy(options.target, assigned=options.assigned)
+            print(f"{options.target}: {copied} files copied")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Set
+from contextlib import suppress
 from pathlib import Path
 
 from deploy.repo.state import State
@@ -13,6 +14,7 @@ from edge.release.targets import ROLES, content_path, is_repository_path
 
 # So long a device may take to read what was current when it began.
 _KEPT_S = 7 * 24 * 3600.0
+_FOLDERS = ("metadata", "targets")
 
 
 def copy_repository(state: State, target: Path, only: Collection[str] | None = None) -> int:
@@ -22,7 +24,8 @@ def copy_repository(state: State, target: Path, only: Collection[str] | None = N
     server may serve the folder meanwhile, a stick may be pulled at any moment. Only after several
     new keys at once there is a moment at which devices refuse what is there, and ask again. Files
     that are there already stay, as long as they are in the public folder. only: ids of the bundles
-    whose files are taken along; all by default.
+    whose files are taken along; all by default. Nobody may be changing the repository
+    (`Repository.copy` sees to it).
     """
     copied = 0
     for path, sha256 in files_in_order(state, only):
@@ -56,7 +59,8 @@ def tidy(state: State, before: Set[str], now_s: float) -> None:
     current = current_files(state)
     for path in before - current:
         # From now on its age counts.
-        os.utime(state.public / path, (now_s, now_s))
+        with suppress(FileNotFoundError):
+            os.utime(state.public / path, (now_s, now_s))
     for name in _repository_files(state.public):
         file = state.public / name
         if name not in current and now_s - file.stat().st_mtime > _KEPT_S:
@@ -64,7 +68,8 @@ def tidy(state: State, before: Set[str], now_s: float) -> None:
 
 
 def _repository_files(folder: Path) -> list[str]:
-    names = (path.relative_to(folder).as_posix() for path in folder.glob("*/**/*"))
+    paths = (path for own in _FOLDERS for path in (folder / own).glob("**/*"))
+    names = (path.relative_to(folder).as_posix() for path in paths)
     return sorted(name for name in names if is_repository_path(name))
 
 
@@ -77,7 +82,7 @@ def files_in_order(state: State, only: Collection[str] | None) -> Iterator[tuple
             sha256 = info.hashes["sha256"]
             yield content_path(name, sha256), sha256
     newest = state.root.signed.version
-    for version in range(1, newest):
+    for version in range(state.first, newest):
         yield f"metadata/{version}.root.json", None
     for name, meta in state.snapshot.meta.items():
         yield f"metadata/{meta.version}.{name}", None
@@ -88,10 +93,11 @@ def files_in_order(state: State, only: Collection[str] | None) -> Iterator[tuple
 
 
 def _sweep(target: Path) -> None:
-    """Remove what a copy that was broken off has left half written."""
-    for folder, _, names in os.walk(target):
-        left = [name for name in names if name.startswith(".") and name.endswith(UNFINISHED)]
-        for name in left:
-            (Path(folder) / name).unlink(missing_ok=True)
-        if left:
-            sync_folder(Path(folder))
+    """Remove what a copy that was broken off has left half written; other people's files stay."""
+    for own in _FOLDERS:
+        for folder, _, names in os.walk(target / own):
+            left = [name for name in names if name.startswith(".") and name.endswith(UNFINISHED)]
+            for name in left:
+                (Path(folder) / name).unlink(missing_ok=True)
+            if left:
+                sync_folder(Path(folder))

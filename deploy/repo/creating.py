@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 from tuf.api.metadata import (
     DelegatedRole,
     Delegations,
@@ -21,7 +20,7 @@ from tuf.api.metadata import (
 
 from deploy.repo.change import Change
 from deploy.repo.keys import KeyRing
-from deploy.repo.repository import ROOT, Repository, Settings, write_settings
+from deploy.repo.repository import ROOT, Repository, Settings, check_beyond, write_settings
 from deploy.repo.state import EVERY_ROLE, TOP, State
 from edge.errors import UsageError
 from edge.files import new_directory
@@ -48,30 +47,35 @@ def create_repository(
     days: Mapping[str, int] = {},
     root_keys: int = 1,
     root_threshold: int = 1,
+    beyond: int = 0,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Repository:
     """Make a new repository at `folder`, whole or not at all, with new keys in the ring's folder.
 
     days: how long signatures are good for, by role. root_keys, root_threshold: how many keys the
-    root has, and how many of them have to sign.
+    root has, and how many of them have to sign. beyond: every version and number is higher. For a
+    repository in the place of another one: devices refuse what is older than what they have seen.
     """
     if folder.exists():
         raise UsageError(f"{folder}: is there already; keys are never overwritten, name another")
     if not 1 <= root_threshold <= root_keys <= 9:
         raise UsageError("the root has 1 to 9 keys, and no more of them can have to sign")
+    check_beyond(beyond)
     now = clock()
-    settings = Settings(days={**DAYS, **days})
+    settings = Settings(days={**DAYS, **days}, counter=beyond, published=beyond + 1)
     keys = ring.folders[0].resolve()
     with new_directory(folder) as made:
         within = keys.is_relative_to(folder.resolve())
         place = made / keys.relative_to(folder.resolve()) if within else keys
         with _undone_on_error(place):
-            state = _unsigned(made / "public", ring.at(place), root_keys, root_threshold, now)
+            state = _unsigned(
+                made / "public", ring.at(place), root_keys, root_threshold, now, beyond
+            )
             change = Change(state, ring.at(place), settings.days, now)
             change.renew(EVERY_ROLE)
             change.write()
-            shutil.copy(made / "public" / "metadata" / "1.root.json", made / ROOT)
-            write_settings(made, msgspec.structs.replace(settings, published=1))
+            shutil.copy(made / "public" / "metadata" / f"{state.first}.root.json", made / ROOT)
+            write_settings(made, settings)
     return Repository(folder, ring, clock)
 
 
@@ -88,7 +92,12 @@ def _undone_on_error(keys: Path) -> Iterator[None]:
 
 
 def _unsigned(
-    public: Path, ring: KeyRing, root_keys: int, root_threshold: int, now: datetime
+    public: Path,
+    ring: KeyRing,
+    root_keys: int,
+    root_threshold: int,
+    now: datetime,
+    beyond: int,
 ) -> State:
     """Return a state with new keys that nobody has signed yet."""
     root = Root(expires=now, consistent_snapshot=True)
@@ -105,6 +114,7 @@ def _unsigned(
         targets.add_key(ring.make(role).public_key, role)
     state = State(
         public,
+        beyond + 1,
         Metadata(root),
         Timestamp(expires=now),
         Snapshot(expires=now),
@@ -112,5 +122,5 @@ def _unsigned(
         {role: Targets(expires=now) for role in ROLES},
     )
     for role in EVERY_ROLE:
-        state.signed(role).version = 0
+        state.signed(role).version = beyond
     return state

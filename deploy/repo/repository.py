@@ -20,7 +20,7 @@ import msgspec
 
 from deploy.repo.change import Change
 from deploy.repo.checking import checked_bundle, checked_means
-from deploy.repo.copying import current_files, tidy
+from deploy.repo.copying import copy_repository, current_files, tidy
 from deploy.repo.keys import KeyRing
 from deploy.repo.state import EVERY_ROLE, RepositoryDamagedError, State, read_state
 from edge.durable import write_durably
@@ -192,12 +192,23 @@ class Repository:
         least. For a repository that was restored from an old copy: devices refuse what is older
         than what they have seen. Assign, and publish class means, again afterwards.
         """
-        if not 0 <= beyond < MAX_SEQ // 2:
-            raise UsageError(f"{beyond}: no version gets that high")
+        check_beyond(beyond)
         with self._change(beyond) as (_, change):
             self._save(counter=max(self.settings.counter, beyond))
             every = set(EVERY_ROLE) - {"root"} if beyond else set()
             change.renew({*roles, *every})
+
+    def copy(self, target: Path, *, assigned: bool = False) -> int:
+        """Copy the public folder to where devices read it; return how many files were copied.
+
+        assigned: only the bundles that somebody runs. Nobody can change the repository meanwhile:
+        a timestamp would be copied that speaks of what was not.
+        """
+        with _locked(self.folder):
+            self.settings = self._read_settings()
+            state = self.state()
+            only = {run.bundle for run in _fleet(state).releases.values()} if assigned else None
+            return copy_repository(state, target, only)
 
     @contextmanager
     def _change(self, beyond: int = 0) -> Iterator[tuple[State, Change]]:
@@ -263,6 +274,12 @@ class Repository:
             ) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: {error}") from error
+
+
+def check_beyond(version: int) -> None:
+    """Raise UsageError for a version that leaves no room to count on from."""
+    if not 0 <= version < MAX_SEQ // 2:
+        raise UsageError(f"{version}: write a version from 0 to {MAX_SEQ // 2 - 1}")
 
 
 def whole_id(bundles: Iterable[str], beginning: str) -> str:

@@ -48,9 +48,13 @@ class RepositoryDamagedError(EarmarkError):
 
 @dataclass(slots=True)
 class State:
-    """Everything signed, verified. roles: the delegated ones by name."""
+    """Everything signed, verified. first: version of the root that devices begin with.
+
+    roles: the delegated ones by name.
+    """
 
     public: Path
+    first: int
     root: Metadata[Root]
     timestamp: Timestamp
     snapshot: Snapshot
@@ -117,6 +121,7 @@ class State:
 def read_state(public: Path, anchor: bytes) -> State:
     """Read and verify a public folder, its age apart. anchor: the first root's metadata."""
     try:
+        first = Metadata[Root].from_bytes(anchor).signed.version
         root = _root(public, anchor)
         authority = root.signed
         timestamp = _load(public, "timestamp", Timestamp, authority)
@@ -131,7 +136,7 @@ def read_state(public: Path, anchor: bytes) -> State:
         raise RepositoryDamagedError(
             f"{public}: is not what this repository's keys have signed: {error}"
         ) from error
-    return State(public, root, timestamp, snapshot, targets, roles)
+    return State(public, first, root, timestamp, snapshot, targets, roles)
 
 
 def _root(public: Path, anchor: bytes) -> Metadata[Root]:

@@ -94,6 +94,9 @@ def load_means(path: Path) -> ClassMeans:
         with np.load(path, allow_pickle=False) as archive:
             if sorted(archive.files) != sorted(_ARRAYS):
                 raise BundleError(f"{path}: expected arrays {', '.join(_ARRAYS)}")
+            # A megabyte of zip can hold a thousand of zeros, more than a device has memory.
+            if sum(entry.file_size for entry in archive.zip.infolist()) > _MAX_BYTES:
+                raise BundleError(f"{path}: unpacks to more than any class means should")
             arrays = {name: archive[name] for name in _ARRAYS}
         header = msgspec.json.decode(str(arrays["header"]), type=MeansHeader)
         if header.schema != SCHEMA:

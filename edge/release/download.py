@@ -33,15 +33,34 @@ def download(
     """Return where a blob's content lies in the store, fetched if it was not there.
 
     limit_bytes_s: how fast at most, None for as fast as it comes. on_progress: called with the
-    bytes that are here so far. Never more than the signed size is read or written. Raises
+    bytes that are here so far. Never more than the signed size is read or written. What another
+    call has left that was not the content is thrown away, and all of it fetched here. Raises
     ChannelError when the channel fails: what came is kept for the next call, by whatever channel.
     DownloadError for content that is not what was signed, which is thrown away; DurableError when
     the disk fails or is full.
     """
     if store.has_blob(blob.sha256):
         return store.blob(blob.sha256)
-    part = store.part(blob.sha256)
     pace = _Pace(limit_bytes_s, clock, sleep)
+    left = _length(store.part(blob.sha256))
+    try:
+        return _complete(channel, blob, store, pace, on_progress)
+    except DownloadError:
+        if not left:
+            raise
+        # It may have been another channel that lied: it must not spoil this one's for ever.
+        return _complete(channel, blob, store, pace, on_progress)
+
+
+def _complete(
+    channel: Channel,
+    blob: Blob,
+    store: Store,
+    pace: _Pace,
+    on_progress: Callable[[int], None],
+) -> Path:
+    """Fetch what a part wants, and make it a blob."""
+    part = store.part(blob.sha256)
     try:
         have = _length(part)
         if have > blob.size:

@@ -48,7 +48,7 @@ class Finished:
     """What `finish` found to do, and in one line why; release: what it was about.
 
     trial: one is going on and has tries left, it is to be judged. closed: floor or journal cannot
-    be believed; nothing may be installed, and what runs goes on.
+    be believed; nothing may be installed, a trial is over, and `current` is what runs.
     """
 
     done: Done
@@ -66,6 +66,8 @@ def finish(root: Path) -> Finished:
         journal = read_journal(root)
         read_floor(root)
     except StateDamaged as error:
+        # Nobody can judge a trial now, so nothing unproven goes on.
+        _end_trial(root)
         return Finished("closed", text=str(error))
     store = Store(root)
     sweep(root)

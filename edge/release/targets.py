@@ -32,8 +32,9 @@ MAX_FLEET_BYTES = 1 << 20
 MAX_MEANS_BYTES = 64 << 20
 MAX_BUNDLE_FILES = 64
 MAX_BUNDLE_BYTES = 2 << 30
-# Beyond this nothing was counted, somebody made it up; JSON readers agree on whole numbers so far.
-MAX_SEQ = 1 << 53
+# Beyond this nothing was counted, somebody made it up. No more than `edge.release.state` can keep:
+# what was believed and cannot be kept would end the updater, again and again.
+MAX_SEQ = 10**15 - 1
 
 Seq = Annotated[int, msgspec.Meta(ge=1, le=MAX_SEQ)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{1,47}$(?!\n)")]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -89,7 +90,18 @@ def pinned_runtime() -> str:
 
 def _edge_requirements() -> list[str]:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    return _for_arm([*project["dependencies"], *project["optional-dependencies"]["edge"]])
+    extras = project["optional-dependencies"]
+
+    def followed(extra: str) -> Iterator[str]:
+        for text in extras[extra]:
+            requirement = Requirement(text)
+            if requirement.name == project["name"]:
+                for other in sorted(requirement.extras):
+                    yield from followed(other)
+            else:
+                yield text
+
+    return _for_arm([*project["dependencies"], *followed("edge")])
 
 
 def _for_arm(requirements: list[str]) -> list[str]:

@@ -164,6 +164,11 @@ def test_a_subscriber_hears_the_whole_run(
     assert all(message.retained for message in later.messages)
     assert statuses_of(later) == ["stopped"]
     (state,) = (decode(payload, StateReport) for payload in later.payloads("state"))
+    # The retained word tells whoever comes later when it was so, and what room there is.
+    assert (state.at is None) == (state.clock == "unsynced")
+    assert (state.at or ":00.000Z").endswith(":00.000Z")
+    assert state.disk_free_mb is not None
+    assert state.disk_free_mb % 10 == 0
     assert state.cameras["pen"].status == "ended"
     assert (state.protocol, state.degraded, state.outbox.depth) == ("5", False, 0)
     assert later.payloads("sighting") == []

@@ -14,6 +14,7 @@ STICK = "earmark-stick@.service"
 # Where each file goes on a device.
 FILES = {
     **{f"systemd/{name}": f"/etc/systemd/system/{name}" for name in (*SERVICES, STICK)},
+    "systemd/tmpfiles.conf": "/etc/tmpfiles.d/earmark.conf",
     "systemd/journald.conf": "/etc/systemd/journald.conf.d/earmark.conf",
     "udev/60-earmark-coral.rules": "/etc/udev/rules.d/60-earmark-coral.rules",
     "udev/99-earmark-stick.rules": "/etc/udev/rules.d/99-earmark-stick.rules",
@@ -54,6 +55,7 @@ async def apply(target: Target, work: Work) -> None:
     if found.code != 0:
         work.notes.append("there is no systemd here: start earmark-edge run and updater yourself")
         return
+    work.restart |= await _keep_live_in_memory(target)
     if await _runs(target):
         await _reload(target, changed)
     await _services(target, restart=work.restart or any("/system/" in path for path in changed))
@@ -74,13 +76,30 @@ async def remove(target: Target, purge: bool) -> None:
     files = rendered(target.places)
     await target.glance(*files)
     removed = {path for path in files if await target.remove(path)}
+    if target.places.real:
+        await target.remove(target.places.memory)
+        if await target.leads_to(target.places.live):
+            await target.remove(target.places.live)
     if target.places.real and removed and await _runs(target):
         await _reload(target, removed)
 
 
+async def _keep_live_in_memory(target: Target) -> bool:
+    """Let `run/` of the store lead to memory, for it is written every second; return whether it
+    did not. The folder is made at every start of the machine, and now."""
+    places = target.places
+    if not await target.exists(places.memory):
+        await target.change(f"{places.memory} made", "systemd-tmpfiles --create earmark.conf")
+    if await target.leads_to(places.live) == places.memory:
+        return False
+    # What an updater has left before there was a link is of the moment only.
+    await target.remove(places.live)
+    return await target.link(places.live, places.memory)
+
+
 async def _runs(target: Target) -> bool:
     """Whether systemd is the one that runs, and not just installed as in an image."""
-    return (await target.ask("[ -d /run/systemd/system ]")).code == 0
+    return (await target.ask('[ -d "$1" ]', target.places.at("/run/systemd/system"))).code == 0
 
 
 async def _reload(target: Target, changed: set[str]) -> None:

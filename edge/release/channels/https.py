@@ -26,6 +26,8 @@ SILENCE_S = 30.0
 LEAST_BYTES_S = 256.0
 _MISSING = (403, 404, 410)
 _MAX_REGRETS_BYTES = 64 << 10
+# What may come beside a file's content: answers before the answer, headers, frames of chunks.
+_MAX_BESIDE_BYTES = 128 << 10
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)")
 
 
@@ -62,6 +64,7 @@ class HttpsChannel:
         # Nobody else gets it while this goes on, and nobody at all if it does not end well.
         connection, self._kept = self._kept, None
         try:
+            self._pace.most(_MAX_BESIDE_BYTES + 2 * limit)
             connection, response = self._ask(connection, path, offset)
             if response.status in _MISSING:
                 connection = self._keep(connection, response, _MAX_REGRETS_BYTES)
@@ -155,16 +158,26 @@ def _body(response: http.client.HTTPResponse, limit: int) -> Iterator[bytes]:
 
 
 class _Pace:
-    """How long the other side has let us wait for one answer, and for how many bytes."""
+    """How long the other side has let us wait for one answer, and for how many bytes.
+
+    Nothing is waited for any more, and nothing read, once more has come than `most` allows: a
+    server can send `100 Continue`, or what follows the last chunk, without an end.
+    """
 
     def __init__(self, silence_s: float, least_bytes_s: float, clock: Callable[[], float]) -> None:
         self._silence_s, self._least_bytes_s, self._clock = silence_s, least_bytes_s, clock
-        self._waited_s, self._bytes = 0.0, 0
+        self._waited_s, self._bytes, self._most = 0.0, 0, 0
+
+    def most(self, count: int) -> None:
+        """Let so many bytes come for one answer."""
+        self._most = count
 
     def begin(self) -> None:
         self._waited_s, self._bytes = 0.0, 0
 
     def read(self, sock: socket.socket, buffer: Any) -> int:
+        if self._bytes > self._most:
+            raise http.client.HTTPException("no end of it")
         # Only the waiting counts: whoever reads slowly on purpose is not the server's fault.
         left_s = self._silence_s + self._bytes / self._least_bytes_s - self._waited_s
         if left_s <= 0:

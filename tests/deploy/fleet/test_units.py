@@ -68,6 +68,7 @@ def test_services_are_what_the_agent_counts_on(unit):
     for line in (
         *("NoNewPrivileges=yes", "ProtectSystem=strict", "PrivateTmp=yes", "Restart=always"),
         *("RestartForceExitStatus=75", "StateDirectory=earmark", "User=earmark", "Type=notify"),
+        *("RuntimeDirectory=earmark", "RuntimeDirectoryPreserve=yes"),
     ):
         assert line in text.splitlines()
     assert re.search(r"^WatchdogSec=\d+$", text, re.MULTILINE)

@@ -172,6 +172,37 @@ def test_a_key_that_is_refused_and_a_port_where_nobody_listens(device, tmp_path,
         asyncio.run(connect(device))
 
 
+def test_the_users_own_ssh_config_counts_jump_hosts_too(device, sshd, tmp_path):
+    import msgspec
+
+    config = tmp_path / "config"
+    config.write_text(
+        f"""
+Host barn-7.inside
+    HostName 127.0.0.1
+    ProxyJump jump
+Host jump
+    HostName 127.0.0.1
+    Port {sshd.port}
+    User {sshd.user}
+    IdentityFile {sshd.key}
+    UserKnownHostsFile {sshd.known_hosts}
+"""
+    )
+    inside = msgspec.structs.replace(device, host="barn-7.inside")
+    log = sshd.folder / "log"
+    before = log.read_text().count("Accepted publickey")
+
+    async def main() -> bytes:
+        keyring = Keyring(ssh_config=config)
+        async with keyring.connect("barn-7", inside) as session:
+            return (await session.run(["sh", "-c", "echo $SSH_CONNECTION"])).out
+
+    assert asyncio.run(main()).split()[3] == str(sshd.port).encode()
+    # Once as the jump host, and once behind it.
+    assert log.read_text().count("Accepted publickey") == before + 2
+
+
 def test_files_are_compared_before_they_are_written(on, device, tmp_path):
     path = str(tmp_path / "there" / "unit")
     device_here = device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from deploy.repo.copying import copy_repository, current_files
 from edge import durable
-from edge.errors import EarmarkError
+from edge.errors import EarmarkError, UsageError
 from edge.release.channels.folder import FolderChannel
 from edge.release.state import Floor
 from edge.release.trust import Trust, Wanted
@@ -300,3 +301,43 @@ def test_what_was_current_just_now_stays_for_who_is_reading_it(
     operator.now += timedelta(days=50)
     operator.repository.assign("all", files["new id"].name)
     assert before <= set(operator.files())
+
+
+def test_nobody_changes_what_is_being_copied(
+    operator: Operator, files: dict[str, Path], tmp_path: Path
+) -> None:
+    """Else a timestamp would be copied that speaks of a snapshot that was not."""
+    stick = tmp_path / "stick"
+    refused = 0
+
+    def change(_: str) -> None:
+        nonlocal refused
+        try:
+            operator.open().renew(["timestamp"])
+        except UsageError:
+            refused += 1
+
+    with watched(change):
+        operator.repository.copy(stick, assigned=True)
+    assert refused > 5
+    assert operator.device.ask(FolderChannel(stick)) == operator.runs()
+
+
+def test_a_copy_leaves_the_files_of_others_alone(
+    operator: Operator, files: dict[str, Path], tmp_path: Path
+) -> None:
+    """Whoever names a folder too high up loses nothing."""
+    theirs = tmp_path / "home" / "thesis" / ".chapter.new"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("three months")
+    operator.repository.copy(tmp_path / "home")
+    assert theirs.exists()
+
+
+def test_a_bundle_whose_files_are_gone_can_be_withdrawn(
+    operator: Operator, files: dict[str, Path]
+) -> None:
+    bundle = operator.repository.publish(files["new"])
+    shutil.rmtree(operator.folder / "public" / "targets" / "models" / bundle)
+    operator.repository.withdraw(bundle)
+    assert bundle not in operator.repository.state().bundles()

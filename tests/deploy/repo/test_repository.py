@@ -21,6 +21,7 @@ from deploy.repo.passphrases import GivenPassphrases
 from deploy.repo.repository import whole_id
 from deploy.repo.state import RepositoryDamagedError
 from edge.errors import BundleError, EarmarkError, TrustError, UsageError
+from edge.release.channels.folder import FolderChannel
 from edge.release.manifest import decode_manifest
 from edge.release.signed import LIMITS
 from edge.release.targets import ROLES, content_path, means_target
@@ -464,6 +465,30 @@ def test_a_restored_repository_goes_on_beyond_what_devices_have_seen(
         operator.runs()
     operator.open().assign("all", first)
     assert operator.runs().assignment > lost.assignment
+
+
+def test_a_new_repository_takes_the_place_of_one_whose_root_was_lost(
+    operator: Operator, bundle: Bundles, tmp_path: Path
+) -> None:
+    operator.repository.assign("all", operator.repository.publish(bundle("first")))
+    operator.repository.rotate("timestamp")
+    operator.repository.rotate("root")
+    lost = operator.runs()
+    shutil.rmtree(operator.folder)
+    create_repository(operator.folder, operator.ring(), beyond=1000, clock=lambda: operator.now)
+    shutil.copy(operator.folder / "root.json", tmp_path / "trust")
+    new = operator.open()
+    new.assign("all", new.publish(bundle("first")))
+    found = operator.runs()
+    assert found.assignment > 1000 > lost.assignment
+    assert found.versions.root == 1001
+    new.rotate("root")
+    new.rotate("models")
+    assert operator.runs().versions.root == 1002
+    new.copy(tmp_path / "stick")
+    roots = {path.name for path in tmp_path.glob("stick/metadata/*.root.json")}
+    assert roots == {"1001.root.json", "1002.root.json"}
+    assert operator.device.ask(FolderChannel(tmp_path / "stick")) == operator.runs()
 
 
 def test_two_operators_at_once(operator: Operator) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,3 +152,28 @@ def test_no_flipped_byte_ends_in_anything_but_one_line(path: Path, tmp_path: Pat
             lines.append(str(error))
     assert len(lines) > len(data) // 7 // 2
     assert not any("\n" in line for line in lines)
+
+
+def test_a_small_file_that_unpacks_to_more_than_the_memory(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.npz", tmp_path / "bad.npz"
+    save_means(means(), good)
+    head = io.BytesIO()
+    shape = (300 << 17,)
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": "<f8", "fortran_order": False, "shape": shape}
+    )
+    with (
+        zipfile.ZipFile(good) as source,
+        zipfile.ZipFile(bad, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as target,
+    ):
+        for name in source.namelist():
+            if name != "sums.npy":
+                target.writestr(name, source.read(name))
+                continue
+            with target.open(name, "w") as stream:
+                stream.write(head.getvalue())
+                for _ in range(300):
+                    stream.write(bytes(1 << 20))
+    assert bad.stat().st_size < 4 << 20
+    with pytest.raises(BundleError, match="unpacks to more"):
+        load_means(bad)

@@ -161,9 +161,43 @@ def test_a_part_that_somebody_else_wrote_is_found_out(
     channel: HttpsChannel, blob: Blob, store: Store
 ) -> None:
     store.part(blob.sha256).write_bytes(b"y" * 1000)
+    assert download(channel, blob, store, limit_bytes_s=None).read_bytes() == MODEL
+
+
+def test_a_channel_that_lies_and_breaks_off_cannot_spoil_another(
+    repository: Repository, channel: HttpsChannel, blob: Blob, store: Store, tmp_path: Path
+) -> None:
+    # Asked first every time, so that the good one would never have been asked from the beginning.
+    liar = FolderChannel(tmp_path / "liar")
+    path = tmp_path / "liar" / blob.path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"y" * (blob.size - 1))
+    with pytest.raises(ChannelError, match="broke off"):
+        download(liar, blob, store, limit_bytes_s=None)
+    assert length(store, blob) == blob.size - 1
+    assert download(channel, blob, store, limit_bytes_s=None).read_bytes() == MODEL
+
+
+def test_a_liar_that_goes_on_with_its_own_lie_is_asked_twice_and_no_more(
+    server: Web, channel: HttpsChannel, blob: Blob, store: Store
+) -> None:
+    store.part(blob.sha256).write_bytes(b"y" * 1000)
+    server.bad["embedder.tflite"] = web.sends_other
+    server.asked.clear()
     with pytest.raises(DownloadError, match="hash"):
         download(channel, blob, store, limit_bytes_s=None)
-    assert download(channel, blob, store, limit_bytes_s=None).read_bytes() == MODEL
+    assert len(server.asked) <= 3
+    assert length(store, blob) == 0
+
+
+@pytest.mark.parametrize("bad", [web.continues_for_ever, web.trails_for_ever])
+def test_a_server_that_never_comes_to_the_point_is_given_up(
+    server: Web, channel: HttpsChannel, blob: Blob, store: Store, bad: Behaviour
+) -> None:
+    server.bad["embedder.tflite"] = bad
+    with pytest.raises(ChannelError):
+        download(channel, blob, store, limit_bytes_s=None)
+    assert not server.over.is_set()
 
 
 def test_a_part_that_is_too_long_is_begun_anew(
@@ -305,9 +339,7 @@ def test_a_disk_that_fails_or_is_full_keeps_no_part(
     assert not part.exists()
 
 
-def test_every_part_of_the_right_length_but_one_is_refused(
-    channel: HttpsChannel, blob: Blob, store: Store
-) -> None:
+def test_every_part_of_the_right_length_but_one_is_refused(blob: Blob, store: Store) -> None:
     """The hash alone decides: each single byte that differs is found."""
     for place in (0, 1, len(MODEL) // 2, len(MODEL) - 1):
         wrong = bytearray(MODEL)
@@ -315,4 +347,4 @@ def test_every_part_of_the_right_length_but_one_is_refused(
         assert hashlib.sha256(wrong).hexdigest() != blob.sha256
         store.part(blob.sha256).write_bytes(wrong)
         with pytest.raises(DownloadError, match="hash"):
-            download(channel, blob, store, limit_bytes_s=None)
+            store.adopt_part(blob.sha256, blob.size)

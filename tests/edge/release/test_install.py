@@ -9,7 +9,7 @@ from edge import durable
 from edge.errors import BundleError, UsageError
 from edge.release import install, state
 from edge.release.install import Finished
-from edge.release.selection import select
+from edge.release.selection import peek, select
 from edge.release.state import Boot, Floor, Journal, StateDamaged
 from edge.release.store import Store
 from tests.edge.release import acts
@@ -294,3 +294,12 @@ def test_while_closed_nothing_begins(make: Callable[[Given], Path]) -> None:
     with pytest.raises(StateDamaged):
         install.return_to_previous(root, "asked for")
     assert current(root) == NEW.name
+
+
+def test_a_trial_that_nobody_can_judge_any_more_is_over(make: Callable[[Given], Path]) -> None:
+    root = make(acts.given_trial)
+    assert peek(root, NEW.name).release == NEW.name
+    (root / "state" / "journal.json").write_bytes(b"{")
+    assert install.finish(root).done == "closed"
+    assert peek(root, NEW.name).release == OLD.name
+    assert select(root).release == OLD.name

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from edge.errors import TrustError
+from edge.release import state
 from edge.release.channels import ChannelError, ChannelMissing
 from edge.release.state import Floor
-from edge.release.targets import FLEET, MAX_BUNDLE_FILES, means_target
+from edge.release.store import Store, release_name
+from edge.release.targets import FLEET, MAX_BUNDLE_FILES, MAX_SEQ, means_target
 from tests.edge.release.conftest import Asking
 from tests.edge.release.repository import NOW, TOP, Repository
 
@@ -417,6 +419,13 @@ def test_a_version_beyond_counting(repository: Repository, device: Asking, bundl
     repository.timestamp.version = 1 << 60
     repository.publish()
     refuse(device, repository, "format")
+
+
+def test_what_is_believed_can_be_kept(tmp_path: Path) -> None:
+    # Else who has stolen the timestamp's key ends every updater, as often as it is started.
+    state.prepare(tmp_path)
+    state.write_floor(tmp_path, Floor(timestamp=MAX_SEQ, snapshot=MAX_SEQ, assignment=MAX_SEQ))
+    assert Store(tmp_path).release(release_name("a" * 64, MAX_SEQ))
 
 
 class Endless(Repository):

@@ -132,6 +132,22 @@ def is_endless(handler: Handler, data: bytes) -> None:
         handler.send(b"x" * 65536)
 
 
+def continues_for_ever(handler: Handler, data: bytes) -> None:
+    """Announce an answer, again and again, and never give it."""
+    handler.close_connection = True
+    while not handler.web.over.is_set():
+        handler.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+
+
+def trails_for_ever(handler: Handler, data: bytes) -> None:
+    """Send what may follow the last chunk without an end."""
+    handler.close_connection = True
+    handler.begin(200, {"Transfer-Encoding": "chunked"})
+    handler.send(b"1\r\nx\r\n0\r\n")
+    while not handler.web.over.is_set():
+        handler.send(b"X: y\r\n" * 1000)
+
+
 def is_endless_in_chunks(handler: Handler, data: bytes) -> None:
     """Send without an end, in HTTP's chunks."""
     handler.close_connection = True
