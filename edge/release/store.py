@@ -121,7 +121,8 @@ class Store:
 
         A release of that name which is whole is left as it is. Raises BundleError for content that
         is missing or is not what the manifest says (a blob that is not is removed, so that it is
-        fetched again), DurableError when the disk will not keep it: what was staged is then gone.
+        fetched again), and for another manifest than that of what runs under this name, which is
+        never taken away. DurableError when the disk will not keep it: what was staged is then gone.
         """
         folder = self.release(name)
         if not name.startswith(f"{manifest.id[:12]}-"):
@@ -129,9 +130,13 @@ class Store:
         if MANIFEST_NAME in manifest.files:
             raise BundleError(f"{folder}: the manifest lists itself; export the bundle again")
         if folder.exists():
+            present = None
             with suppress(BundleError):
-                if self.verify(name) == manifest:
-                    return folder
+                present = self.verify(name)
+            if present == manifest:
+                return folder
+            if present is not None and folder == self.current():
+                raise BundleError(f"{folder}: runs under this name with another manifest")
             self._remove(folder)
         durable.make_folder(self._releases)
         staging = self._releases / f"{_STAGING}{name}"

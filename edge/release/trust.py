@@ -140,8 +140,7 @@ class Trust:
         except OSError as error:
             raise TrustError(
                 "root",
-                f"{path}: cannot be read ({error.strerror}); copy the repository's first "
-                "metadata/1.root.json there",
+                f"{path}: cannot be read ({error.strerror}); copy the repository's root.json there",
             ) from error
         if not data or len(data) > _MAX_ROOT_BYTES:
             raise TrustError("root", f"{path}: empty, or too large; copy it there again")

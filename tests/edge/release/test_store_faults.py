@@ -17,9 +17,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from edge.durable import DurableError
+from edge.errors import BundleError
 from edge.release import install, state
 from edge.release.selection import Selected, select
 from edge.release.state import StateDamaged
@@ -378,3 +380,12 @@ def fill(path: Path) -> None:
     with contextlib.suppress(OSError), path.open("wb", buffering=0) as stream:
         while True:
             stream.write(bytes(4096))
+
+
+def test_what_runs_is_not_taken_away_for_another_manifest_under_its_name(tmp_path: Path) -> None:
+    acts.given_running(tmp_path)
+    before = Store(tmp_path).verify(OLD.name)
+    other = msgspec.structs.replace(OLD.manifest, created="2027-01-01T00:00:00Z")
+    with pytest.raises(BundleError, match="another manifest"):
+        Store(tmp_path).stage(OLD.name, other)
+    assert Store(tmp_path).verify(OLD.name) == before
