@@ -328,18 +328,19 @@ def test_while_the_database_is_away_the_broker_keeps_what_is_beyond_the_window(
     """The memory of ingest does not grow with what is waiting."""
     process = ingest("--broker", mosquitto.url, "--db", postgres_url)
     listening(postgres_url, device, patient)
+    # While the window fills is no time to measure: how far it is depends on the machine.
+    before = resident_mb(process.pid)[1]
     postgres.stop()
     try:
         device.send(*range(2, 1200))
         patient(lambda: "trying again" in process.words)
-        before = resident_mb(process.pid)[1]
         for begin in range(1200, 6_000, 1200):
             device.send(*range(begin, begin + 1200))
         after = resident_mb(process.pid)[1]
     finally:
         postgres.start()
-    # 4,800 events that it kept would be four megabytes with their objects.
-    assert after - before < 2
+    # The window and the failure itself are three megabytes; 5,000 events more would be four more.
+    assert after - before < 5
     patient(lambda: count(postgres_url) >= 5_999)
     assert stored(postgres_url) == list(range(1, 6_000))
 
