@@ -23,6 +23,7 @@ from edge.release.state import (
     Phase,
     StateDamaged,
     boot_locked,
+    mark_born,
     prepare,
     read_boot,
     read_floor,
@@ -223,6 +224,7 @@ def repair(root: Path, at_least: Floor | None = None, rev: int = 0) -> Floor:
         root,
         msgspec.structs.replace(journal, phase="idle", reason=None, rev=max(journal.rev, rev) + 1),
     )
+    mark_born(root)
     return read_floor(root)
 
 

@@ -143,15 +143,22 @@ S = TypeVar("S", bound=_State)
 def prepare(root: Path) -> None:
     """Make the folders and files of a store that has none; the mark that it was born comes last.
 
-    From then on a missing file is damage.
+    From then on a missing file is damage. So it is where a release runs already: a floor of nought
+    would let any old one in.
     """
     folder = root / _FOLDER
     make_folder(folder)
-    if not (folder / _BORN).exists():
+    if not _was_born(root):
         for state in (Floor(), Journal(), Boot()):
             if not _path(root, type(state)).exists():
                 _write(root, state)
         write_durably(folder / _BORN, b"")
+
+
+def mark_born(root: Path) -> None:
+    """Mark a store whose files are all there again. For a repair only."""
+    if not (root / _FOLDER / _BORN).exists():
+        write_durably(root / _FOLDER / _BORN, b"")
 
 
 def read_floor(root: Path) -> Floor:
@@ -209,6 +216,10 @@ def sweep(root: Path) -> None:
         remove_unfinished(root / _FOLDER)
 
 
+def _was_born(root: Path) -> bool:
+    return (root / _FOLDER / _BORN).exists() or (root / "current").is_symlink()
+
+
 def _path(root: Path, kind: type[_State]) -> Path:
     return root / _FOLDER / f"{kind.__name__.lower()}.json"
 
@@ -226,7 +237,7 @@ def _read(root: Path, kind: type[S]) -> S:
         with path.open("rb") as stream:
             data = stream.read(_MAX_BYTES + 1)
     except FileNotFoundError as error:
-        if (root / _FOLDER / _BORN).exists():
+        if _was_born(root):
             raise StateDamaged(path, "missing") from error
         return kind()
     except OSError as error:

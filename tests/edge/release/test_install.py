@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -276,6 +277,23 @@ def test_without_a_record_a_repair_has_the_seq_in_the_name(make: Callable[[Given
     for name in (OLD.name, NEW.name):
         (Store(root).release(name) / ".committed.json").unlink()
     assert install.repair(root) == Floor(assignment=NEW.seq)
+
+
+def test_who_removes_what_is_remembered_gets_no_floor_of_nought(
+    make: Callable[[Given], Path],
+) -> None:
+    root = make(acts.given_updated)
+    floor = state.read_floor(root)
+    shutil.rmtree(root / "state")
+    assert install.finish(root).done == "closed"
+    with pytest.raises(StateDamaged, match="missing"):
+        install.begin_trial(root, OTHER.name)
+    assert current(root) == NEW.name
+    repaired = install.repair(root)
+    assert (repaired.assignment, repaired.means) == (floor.assignment, floor.means)
+    assert install.finish(root) == Finished("nothing")
+    (root / "state" / "floor.json").unlink()
+    assert install.finish(root).done == "closed"
 
 
 def test_a_repair_of_what_is_whole_keeps_what_is_remembered(make: Callable[[Given], Path]) -> None:
