@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -140,10 +139,7 @@ def test_the_shell_line_of_the_documentation_is_a_command(
 ) -> None:
     page = (Path(__file__).parents[3] / "docs" / "commands.md").read_text()
     (line,) = re.findall(r"^ +(mosquitto_pub .*?'$)", page, re.DOTALL | re.MULTILINE)
-    arguments = shlex.split(line.replace("\\\n", " "))
-    until = timestamp(datetime.now(UTC) + timedelta(seconds=60)) or ""
-    arguments[-1] = arguments[-1].replace("2026-11-24T12:00:30.000Z", until)
-    subprocess.run([*arguments, "-h", "127.0.0.1", "-p", str(mosquitto.port)], check=True)
+    subprocess.run(["sh", "-c", f"{line} -h 127.0.0.1 -p {mosquitto.port}"], check=True)
     sender.turn_until(lambda: device.desk.accepted == 1)
     device.orders.work()
     sender.turn_until(lambda: len(sender.replies()) == 1)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from edge.release.targets import (
     MAX_FLEET_BYTES,
+    MAX_SEQ,
     Assigned,
     Fleet,
     assigned,
@@ -62,7 +63,7 @@ def test_a_device_that_was_moved_to_an_older_assignment_still_counts_up() -> Non
 
 @given(
     st.dictionaries(NAMES, st.lists(NAMES, max_size=3), max_size=3),
-    st.dictionaries(NAMES, st.integers(1, 1 << 53), max_size=3),
+    st.dictionaries(NAMES, st.integers(1, MAX_SEQ), max_size=3),
 )
 def test_a_fleet_comes_back_as_it_was_written(
     groups: dict[str, list[str]], moved: dict[str, int]
