@@ -161,6 +161,8 @@ def _act(repository: Repository, options: argparse.Namespace) -> int:
             bundle = None if options.bundle == "none" else options.bundle
             print(f"{_scope(options)}: assignment {repository.assign(_scope(options), bundle)}")
         case "group":
+            if not options.add and not options.remove:
+                raise UsageError("say who: --add DEVICE … or --remove DEVICE …")
             devices = repository.regroup(options.group, options.add, options.remove)
             print(f"{options.group}: {', '.join(devices) or 'nobody, and gone'}")
         case "rotate":

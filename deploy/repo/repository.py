@@ -40,6 +40,7 @@ from edge.release.targets import (
 )
 
 ROOT = "root.json"
+_SHORTEST_ID = 6
 _SETTINGS, _LOCK = "repository.json", ".lock"
 
 Whole = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
@@ -284,14 +285,15 @@ def check_beyond(version: int) -> None:
 
 def whole_id(bundles: Iterable[str], beginning: str) -> str:
     """Return the one published bundle whose id begins so."""
-    found = [one for one in bundles if one.startswith(beginning)]
-    if len(beginning) < 6 or len(found) != 1:
-        what = "is published" if found else "published has such an id"
+    if len(beginning) < _SHORTEST_ID:
         raise UsageError(
-            f"{beginning!r}: {'more than one bundle' if found else 'no bundle'} {what}; "
-            "earmark-deploy repo status lists them"
+            f"{beginning!r}: write at least {_SHORTEST_ID} characters of a bundle's id"
         )
-    return found[0]
+    found = [one for one in bundles if one.startswith(beginning)]
+    if len(found) == 1:
+        return found[0]
+    what = "several published bundles begin so" if found else "no published bundle has such an id"
+    raise UsageError(f"{beginning!r}: {what}; earmark-deploy repo status lists them")
 
 
 def _fleet(state: State) -> Fleet:

@@ -36,6 +36,16 @@ def repo(
     return call
 
 
+def test_a_group_of_which_nothing_is_said_is_not_signed_anew(
+    repo: Callable[..., str], tmp_path: Path
+) -> None:
+    repo("init")
+    before = (tmp_path / "repo" / "public" / "metadata" / "timestamp.json").read_bytes()
+    with pytest.raises(UsageError, match="--add DEVICE"):
+        repo("group", "cows")
+    assert (tmp_path / "repo" / "public" / "metadata" / "timestamp.json").read_bytes() == before
+
+
 def test_from_nothing_to_a_release(
     repo: Callable[..., str], bundle: Bundles, means: Bundles, tmp_path: Path
 ) -> None:
