@@ -18,6 +18,8 @@ from edge.release.trust import Blob
 
 # So much of a download is lost at most when the power fails.
 _SYNC_BYTES = 8 << 20
+# A channel that drips keeps the others waiting no longer than this.
+_TURN_S = 3600.0
 
 
 def download(
@@ -35,7 +37,8 @@ def download(
     limit_bytes_s: how fast at most, None for as fast as it comes. on_progress: called with the
     bytes that are here so far. Never more than the signed size is read or written. What another
     call has left that was not the content is thrown away, and all of it fetched here. Raises
-    ChannelError when the channel fails: what came is kept for the next call, by whatever channel.
+    ChannelError when the channel fails, or has not brought it all within an hour: what came is kept
+    for the next call, by whatever channel.
     DownloadError for content that is not what was signed, which is thrown away; DurableError when
     the disk fails or is full.
     """
@@ -109,6 +112,11 @@ def _append(
                 os.fsync(stream.fileno())
                 synced = have
             pace.after(len(chunk))
+            if pace.elapsed_s > _TURN_S and have < blob.size:
+                raise ChannelError(
+                    f"{channel.name}: {blob.path}: {have} of {blob.size} bytes came in an hour; "
+                    "others are asked as well"
+                )
             chunk = next(chunks, b"")
     return have
 
@@ -132,10 +140,15 @@ class _Pace:
         self._limit, self._clock, self._sleep = limit_bytes_s, clock, sleep
         self._began_s, self._bytes = clock(), 0
 
+    @property
+    def elapsed_s(self) -> float:
+        """How long the fetching has taken so far."""
+        return self._clock() - self._began_s
+
     def after(self, count: int) -> None:
         self._bytes += count
         if self._limit is not None:
-            ahead_s = self._bytes / self._limit - (self._clock() - self._began_s)
+            ahead_s = self._bytes / self._limit - self.elapsed_s
             if ahead_s > 0:
                 self._sleep(ahead_s)
 

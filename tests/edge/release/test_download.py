@@ -90,6 +90,24 @@ def test_another_channel_goes_on_where_the_first_was_lost(store: Store) -> None:
     assert second.offsets == [50_000]
 
 
+def test_a_channel_that_drips_makes_the_others_wait_an_hour_at_most(store: Store) -> None:
+    """A piece of 1000 bytes comes every five minutes."""
+    first, second = Pieces(DATA), Pieces(DATA)
+    now = 0.0
+
+    def next_piece(bytes_here: int) -> None:
+        nonlocal now
+        now += 300
+
+    with pytest.raises(ChannelError, match="in an hour"):
+        download(
+            *(first, BLOB, store), limit_bytes_s=None, clock=lambda: now, on_progress=next_piece
+        )
+    assert now == 3900
+    assert download(second, BLOB, store, limit_bytes_s=None).read_bytes() == DATA
+    assert second.offsets == [13_000]
+
+
 def test_a_limit_is_kept_on_average(store: Store) -> None:
     """A line of 4000 bytes a second, by a clock that only the waiting moves."""
     now = 100.0
