@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -131,17 +132,14 @@ class Provisioner:
         return await asyncio.shield(self._houses[key])
 
 
-class _recorded:  # noqa: N801 - reads like the `with` that it is
+@contextmanager
+def _recorded(step: Step, target: Target, outcome: Outcome) -> Iterator[None]:
     """Note what a step has changed, also when it fails half-way."""
-
-    def __init__(self, step: Step, target: Target, outcome: Outcome) -> None:
-        self._step, self._target, self._outcome = step, target, outcome
-
-    def __enter__(self) -> None:
-        self._target.changes = self._outcome.steps.setdefault(self._step.name, [])
-
-    def __exit__(self, *_: object) -> None:
-        self._target.changes = []
+    target.changes = outcome.steps.setdefault(step.name, [])
+    try:
+        yield
+    finally:
+        target.changes = []
 
 
 def report(rolled: Rolled[Outcome], names: Sequence[str], *, dry: bool) -> list[str]:

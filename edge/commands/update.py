@@ -24,7 +24,7 @@ from edge.release.daemon import Daemon
 from edge.release.heartbeat import read_heartbeat
 from edge.release.inbox import wake_updater
 from edge.release.report import read_report
-from edge.release.state import StateDamaged, read_floor, read_journal
+from edge.release.state import StateDamagedError, read_floor, read_journal
 from edge.release.store import Store
 from edge.release.telling import report_now
 from edge.release.turn import turn
@@ -155,7 +155,7 @@ def _standing(root: Path) -> list[tuple[str, str]]:
     rows = [("release", "none yet" if current is None else current.name)]
     try:
         journal, floor = read_journal(root), read_floor(root)
-    except StateDamaged as error:
+    except StateDamagedError as error:
         rows.append(("closed", str(error)))
     else:
         rows += [

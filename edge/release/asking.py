@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from edge.errors import BundleError, EarmarkError, TrustError
-from edge.release.channels import Channel, ChannelError, ChannelMissing
+from edge.release.channels import Channel, ChannelError, ChannelMissingError
 from edge.release.manifest import MANIFEST_NAME
 from edge.release.plan import Plan, make_plan
 from edge.release.state import Floor, read_floor, write_floor
@@ -54,7 +54,10 @@ def in_order(channels: Sequence[Channel]) -> list[Channel]:
 def ask(
     store: Store, channels: Sequence[Channel], world: World, rejected: Collection[str]
 ) -> Found:
-    """Ask one channel after the other until one has something new. DurableError, StateDamaged."""
+    """Ask one channel after the other until one has something new.
+
+    Raises DurableError, StateDamagedError.
+    """
     found = Found()
     for channel in channels:
         try:
@@ -64,7 +67,7 @@ def ask(
                 continue
             write_floor(store.root, _versions(wanted))
             plan = _planned(store, channel, world, wanted)
-        except ChannelMissing as error:
+        except ChannelMissingError as error:
             LOG.debug("%s", error)
             found.unread = found.unread or error
         except ChannelError as error:

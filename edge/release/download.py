@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge.durable import DurableError
-from edge.release.channels.channel import Channel, ChannelError, OffsetIgnored
+from edge.release.channels.channel import Channel, ChannelError, OffsetIgnoredError
 from edge.release.store import DownloadError, Store
 from edge.release.trust import Blob
 
@@ -71,7 +71,7 @@ def _complete(
         if have < blob.size or not have:
             try:
                 have = _append(channel, blob, part, have, pace, on_progress)
-            except OffsetIgnored:
+            except OffsetIgnoredError:
                 have = _append(channel, blob, part, 0, pace, on_progress)
     except OSError as error:
         # After a failed write nobody knows what is in it; and a full disk wants the room.

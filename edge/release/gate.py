@@ -70,7 +70,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     crops: int = 0
 
 
-class _Refused(Exception):  # noqa: N818 - an answer, no error of ours
+class _RefusedError(Exception):
     def __init__(self, code: Code, text: str) -> None:
         super().__init__(text)
         self.answer = Answer(code=code, text=text[:500])
@@ -83,7 +83,7 @@ def judge(request: Request) -> Answer:
         manifest = _manifest(folder)
         question_s = _ask(folder, request) if request.models else None
         crops = _shadow(folder, manifest, request)
-    except _Refused as refused:
+    except _RefusedError as refused:
         return refused.answer
     except MemoryError:
         return Answer(code="memory", text=f"{folder}: needs more memory than it may take")
@@ -110,7 +110,7 @@ def _ask(folder: Path, request: Request) -> float:
     bundle = load_bundle(folder, threads=request.threads)
     question_s = _time(bundle, folder)
     if question_s > request.most_frame_s:
-        raise _Refused(
+        raise _RefusedError(
             "slow", f"{folder}: {question_s:.1f} s a frame, at most {request.most_frame_s:g} s may"
         )
     return question_s
@@ -149,7 +149,7 @@ def _shadow(folder: Path, manifest: Manifest, request: Request) -> int:
     found = shadow(before, after, old.animals, means.animals)
     problem = objection(found, ShadowBounds())
     if problem is not None:
-        raise _Refused("shadow", f"{path}: {problem}")
+        raise _RefusedError("shadow", f"{path}: {problem}")
     return found.crops
 
 
@@ -160,7 +160,7 @@ def _means(path: Path, manifest: Manifest) -> ClassMeans:
     except MemoryError:
         raise
     except EarmarkError as error:
-        raise _Refused("means", str(error)) from error
+        raise _RefusedError("means", str(error)) from error
     return means
 
 

@@ -21,7 +21,7 @@ from edge.release.state import (
     Floor,
     Journal,
     Phase,
-    StateDamaged,
+    StateDamagedError,
     boot_locked,
     mark_born,
     prepare,
@@ -66,7 +66,7 @@ def finish(root: Path) -> Finished:
         prepare(root)
         journal = read_journal(root)
         read_floor(root)
-    except StateDamaged as error:
+    except StateDamagedError as error:
         # Nobody can judge a trial now, so nothing unproven goes on.
         _end_trial(root)
         return Finished("closed", text=str(error))
@@ -97,7 +97,7 @@ def enter(root: Path, phase: Phase, **changes: Any) -> Journal:
 def begin_trial(root: Path, name: str) -> None:
     """Have a staged release started by the agent.
 
-    BundleError when it is not whole, StateDamaged while the store is closed.
+    BundleError when it is not whole, StateDamagedError while the store is closed.
     """
     Store(root).verify(name)
     read_floor(root)
@@ -212,13 +212,13 @@ def repair(root: Path, at_least: Floor | None = None, rev: int = 0) -> Floor:
         floor = floor.raised(_recorded(store, name) or Floor())
     try:
         write_floor(root, floor)
-    except StateDamaged:
+    except StateDamagedError:
         replace_floor(root, floor)
     at("repair: floor")
     _end_trial(root)
     try:
         journal = read_journal(root)
-    except StateDamaged:
+    except StateDamagedError:
         journal = Journal()
     write_journal(
         root,
@@ -249,7 +249,7 @@ def _finish_trial(store: Store, journal: Journal) -> Finished:
     assert name is not None
     try:
         boot = read_boot(store.root)
-    except StateDamaged as error:
+    except StateDamagedError as error:
         _give_up(store.root, name, "rolled_back", f"its tries are not known: {error.why}")
         return Finished("rolled_back", name, f"{error.path.name} {error.why}")
     if boot.trial != name:
@@ -292,7 +292,7 @@ def _end_trial(root: Path) -> None:
         try:
             if read_boot(root) == Boot():
                 return
-        except StateDamaged:
+        except StateDamagedError:
             pass
         write_boot(root, Boot())
 

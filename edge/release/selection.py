@@ -13,7 +13,7 @@ from edge.errors import BundleError
 from edge.release.state import (
     MOST_TRIES,
     Boot,
-    StateDamaged,
+    StateDamagedError,
     boot_locked,
     read_boot,
     write_boot,
@@ -48,7 +48,7 @@ def select(root: Path) -> Selected:
                 write_boot(root, msgspec.structs.replace(boot, tries=boot.tries + 1))
                 at("select: counted")
                 return Selected(store.release(boot.trial), boot.trial, True)
-    except StateDamaged as error:
+    except StateDamagedError as error:
         LOG.warning("%s: %s; the current release is started", error.path, error.why)
     except DurableError as error:
         LOG.warning("%s; the current release is started", error)
@@ -63,7 +63,7 @@ def peek(root: Path, running: str) -> Selected:
     store = Store(root)
     try:
         boot = read_boot(root)
-    except StateDamaged:
+    except StateDamagedError:
         return _current(store)
     if boot.trial is not None and (boot.trial == running or _may_try(store, boot)):
         return Selected(store.release(boot.trial), boot.trial, True)

@@ -21,7 +21,7 @@ from tuf.ngclient.fetcher import FetcherInterface
 
 from edge.durable import sync_tree
 from edge.errors import TrustError
-from edge.release.channels.channel import Channel, ChannelMissing
+from edge.release.channels.channel import Channel, ChannelMissingError
 from edge.release.manifest import MANIFEST_NAME
 from edge.release.targets import FLEET, MAX_SEQ, means_target, model_target
 
@@ -130,17 +130,17 @@ class _Fetcher(FetcherInterface):
         path = f"metadata/{url.removeprefix(_BASE)}"
         try:
             yield from self._channel.fetch(path, limit=_MAX_BYTES + 1)
-        except ChannelMissing as error:
+        except ChannelMissingError as error:
             raise exceptions.DownloadHTTPError(str(error), 404) from error
 
 
 @contextmanager
 def _refusing(where: str) -> Iterator[None]:
-    """Turn what python-tuf raises into a TrustError, or a ChannelMissing."""
+    """Turn what python-tuf raises into a TrustError, or a ChannelMissingError."""
     try:
         yield
     except exceptions.DownloadHTTPError as error:
-        raise ChannelMissing(f"{error}; is a repository there?") from error
+        raise ChannelMissingError(f"{error}; is a repository there?") from error
     except exceptions.DownloadLengthMismatchError as error:
         raise TrustError("format", f"{where}: refused: its metadata is too long") from error
     except exceptions.ExpiredMetadataError as error:

@@ -1,7 +1,7 @@
 """What a store remembers: how far an update is, what may no longer be installed, what is tried.
 
 Three files of JSON in `state/`, each written durably and read strictly. One that cannot be
-believed is never guessed at: StateDamaged, and nothing is installed until somebody repairs it.
+believed is never guessed at: StateDamagedError, and nothing is installed until somebody repairs it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Text = Annotated[str, msgspec.Meta(max_length=500)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?$(?!\n)")]
 
 
-class StateDamaged(EarmarkError):  # noqa: N818 - it is a finding, not a failure
+class StateDamagedError(EarmarkError):
     """A state file that is missing, torn or not ours: `path`, and `why` in a few words."""
 
     def __init__(self, path: Path, why: str) -> None:
@@ -162,24 +162,24 @@ def mark_born(root: Path) -> None:
 
 
 def read_floor(root: Path) -> Floor:
-    """Return the floor; StateDamaged when it cannot be believed."""
+    """Return the floor; StateDamagedError when it cannot be believed."""
     return _read(root, Floor)
 
 
 def read_journal(root: Path) -> Journal:
-    """Return the journal; StateDamaged when it cannot be believed."""
+    """Return the journal; StateDamagedError when it cannot be believed."""
     return _read(root, Journal)
 
 
 def read_boot(root: Path) -> Boot:
-    """Return what is started next; StateDamaged when it cannot be believed."""
+    """Return what is started next; StateDamagedError when it cannot be believed."""
     return _read(root, Boot)
 
 
 def write_floor(root: Path, floor: Floor) -> Floor:
     """Raise the floor, number for number, to at least `floor`; return what it is now.
 
-    StateDamaged when the present one cannot be believed: only a repair replaces it.
+    StateDamagedError when the present one cannot be believed: only a repair replaces it.
     """
     present = read_floor(root)
     raised = present.raised(floor)
@@ -238,13 +238,13 @@ def _read(root: Path, kind: type[S]) -> S:
             data = stream.read(_MAX_BYTES + 1)
     except FileNotFoundError as error:
         if _was_born(root):
-            raise StateDamaged(path, "missing") from error
+            raise StateDamagedError(path, "missing") from error
         return kind()
     except OSError as error:
-        raise StateDamaged(path, f"cannot be read: {error.strerror}") from error
+        raise StateDamagedError(path, f"cannot be read: {error.strerror}") from error
     if len(data) > _MAX_BYTES:
-        raise StateDamaged(path, "larger than it ever is")
+        raise StateDamagedError(path, "larger than it ever is")
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise StateDamaged(path, f"damaged: {error}") from error
+        raise StateDamagedError(path, f"damaged: {error}") from error

@@ -12,7 +12,7 @@ import msgspec
 
 from edge.durable import DurableError
 from edge.messaging.events import SCHEMA, UpdateReport, timestamp
-from edge.release.state import Floor, Journal, Phase, StateDamaged, read_floor, read_journal
+from edge.release.state import Floor, Journal, Phase, StateDamagedError, read_floor, read_journal
 from edge.release.store import Store
 
 LOG = logging.getLogger("earmark.updater")
@@ -49,7 +49,7 @@ class Teller:
             self._told = (journal.rev, "")
             self._report(journal, channel=channel)
 
-    def closed(self, error: StateDamaged) -> None:
+    def closed(self, error: StateDamagedError) -> None:
         """Report that nothing can be installed until somebody repairs the store."""
         if self._told is not None and self._told[1] == str(error):
             return
@@ -63,7 +63,7 @@ class Teller:
         LOG.warning("%s", error)
         try:
             journal = read_journal(self._root)
-        except StateDamaged:
+        except StateDamagedError:
             return
         reason = f"{'disk-full' if error.full else 'disk-failing'}: {error}"[:500]
         self._told = (journal.rev, reason)
@@ -96,7 +96,7 @@ class Teller:
     def _floor(self) -> Floor:
         try:
             return read_floor(self._root)
-        except StateDamaged:
+        except StateDamagedError:
             return Floor()
 
 
@@ -107,7 +107,7 @@ def report_now(root: Path, device: str, now: Callable[[], datetime | None]) -> U
     try:
         read_floor(root)
         teller.tell()
-    except StateDamaged as error:
+    except StateDamagedError as error:
         teller.closed(error)
     return told[-1]
 

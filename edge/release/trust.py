@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from edge.durable import write_durably
 from edge.errors import TrustError
 from edge.release.channels.channel import Channel, ChannelError
 from edge.release.manifest import MANIFEST_NAME
+from edge.release.state import Floor
 from edge.release.targets import (
     FLEET,
     MAX_BUNDLE_BYTES,
@@ -39,31 +40,9 @@ from edge.release.targets import (
 if TYPE_CHECKING:
     from edge.release.signed import SignedMetadata
 
-__all__ = ["Blob", "Floors", "Trust", "TrustError", "Versions", "Wanted"]
+__all__ = ["Blob", "Trust", "TrustError", "Versions", "Wanted"]
 
 _MAX_ROOT_BYTES = 64 << 10
-
-
-class Floors(Protocol):
-    """The highest numbers that this device has seen; `edge.release.state.Floor` is one.
-
-    bundle, means_sha256: what `assignment` and `means` stood for, empty if that is not known.
-    """
-
-    @property
-    def assignment(self) -> int: ...  # noqa: D102
-    @property
-    def means(self) -> int: ...  # noqa: D102
-    @property
-    def root(self) -> int: ...  # noqa: D102
-    @property
-    def timestamp(self) -> int: ...  # noqa: D102
-    @property
-    def snapshot(self) -> int: ...  # noqa: D102
-    @property
-    def bundle(self) -> str: ...  # noqa: D102
-    @property
-    def means_sha256(self) -> str: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +91,7 @@ class Trust:
     def __init__(self, folder: Path, device: str, *, clock: Callable[[], datetime]) -> None:
         self._folder, self._device, self._clock = folder, device, clock
 
-    def refresh(self, channel: Channel, floor: Floors) -> Wanted | None:
+    def refresh(self, channel: Channel, floor: Floor) -> Wanted | None:
         """Return what this device is to run, None when nothing is assigned to it.
 
         Raises TrustError for a repository that is refused, before any content is fetched, and
@@ -236,7 +215,7 @@ def _files(signed: SignedMetadata, bundle: str, where: str) -> dict[str, Blob]:
     return files
 
 
-def _check_versions(signed: SignedMetadata, versions: Versions, floor: Floors, where: str) -> None:
+def _check_versions(signed: SignedMetadata, versions: Versions, floor: Floor, where: str) -> None:
     """Refuse metadata older than what was seen here, whatever python-tuf has forgotten.
 
     A role whose keys were changed since counts anew: a thief may have counted up to the sky.
@@ -251,7 +230,7 @@ def _check_versions(signed: SignedMetadata, versions: Versions, floor: Floors, w
             raise _older(where, role, version, least)
 
 
-def _check_seqs(wanted: Wanted, floor: Floors, where: str) -> None:
+def _check_seqs(wanted: Wanted, floor: Floor, where: str) -> None:
     means = wanted.means.sha256 if wanted.means is not None else ""
     for what, seq, content, least, known in (
         ("assignment", wanted.assignment, wanted.bundle, floor.assignment, floor.bundle),

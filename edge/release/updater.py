@@ -28,7 +28,7 @@ from edge.release.state import (
     Floor,
     Journal,
     Phase,
-    StateDamaged,
+    StateDamagedError,
     read_boot,
     read_floor,
     read_journal,
@@ -90,7 +90,7 @@ class Updater:
         """Whether nothing is under way, and the next thing to do is another look."""
         try:
             return not self._begun or read_journal(self._root).phase in RESTING
-        except StateDamaged:
+        except StateDamagedError:
             return True
 
     def step(self) -> float:
@@ -98,7 +98,7 @@ class Updater:
         try:
             wait_s = self._step()
             self._tell()
-        except StateDamaged as error:
+        except StateDamagedError as error:
             self._begun = False
             self._teller.closed(error)
             return _DAMAGED_S
@@ -299,7 +299,7 @@ class Updater:
             self._soak = Soak(name, self._terms(name), kept_baseline(self._root), now_s)
         try:
             boot = read_boot(self._root)
-        except StateDamaged:
+        except StateDamagedError:
             self._begun = False
             return 0.0
         verdict = self._soak.judge(self._world.heartbeat(), boot, now_s)

@@ -3,7 +3,7 @@
 None of them is trusted: what comes is checked against signatures and hashes by who asked for it.
 """
 
-from edge.release.channels.channel import Channel, ChannelError, ChannelMissing
+from edge.release.channels.channel import Channel, ChannelError, ChannelMissingError
 from edge.release.channels.opening import open_channel
 
-__all__ = ["Channel", "ChannelError", "ChannelMissing", "open_channel"]
+__all__ = ["Channel", "ChannelError", "ChannelMissingError", "open_channel"]

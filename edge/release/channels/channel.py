@@ -15,7 +15,7 @@ class ChannelError(EarmarkError):
     """A repository cannot be read by this way just now; another way, or later, may do."""
 
 
-class ChannelMissing(ChannelError):  # noqa: N818 - often no error: the next root is asked for so
+class ChannelMissingError(ChannelError):
     """The repository has no such file there."""
 
 
@@ -30,12 +30,12 @@ class Channel(Protocol):
         path: as in the repository's folder, `metadata/5.root.json` or
         `targets/models/<id>/<sha256>.<file>`. limit: counted from the offset; what is longer is
         cut off, for the hash tells. A channel that cannot begin at an offset raises
-        OffsetIgnored before the first byte. Raises ChannelMissing for a file that is not there
-        and ChannelError, one line, for everything else that goes wrong.
+        OffsetIgnoredError before the first byte. Raises ChannelMissingError for a file that is not
+        there and ChannelError, one line, for everything else that goes wrong.
         """
 
 
-class OffsetIgnored(ChannelError):  # noqa: N818 - the same file can be had from its beginning
+class OffsetIgnoredError(ChannelError):
     """The other side sends files from their beginning only."""
 
 

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge.release.channels.channel import CHUNK_BYTES, ChannelError, ChannelMissing, check_path
+from edge.release.channels.channel import CHUNK_BYTES, ChannelError, ChannelMissingError, check_path
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 
@@ -50,7 +50,7 @@ class FolderChannel:
             raise ChannelError(f"{self.name}: {path} is a link in a circle") from error
         except OSError as error:
             if error.errno in _ABSENT and self._folder.is_dir():
-                raise ChannelMissing(f"{self.name}: has no {path}") from error
+                raise ChannelMissingError(f"{self.name}: has no {path}") from error
             raise ChannelError(self._failure(path, error)) from error
 
     def _failure(self, path: str, error: OSError) -> str:

@@ -15,8 +15,8 @@ from typing import Any, Literal
 from edge.release.channels.channel import (
     CHUNK_BYTES,
     ChannelError,
-    ChannelMissing,
-    OffsetIgnored,
+    ChannelMissingError,
+    OffsetIgnoredError,
     check_path,
 )
 
@@ -68,7 +68,7 @@ class HttpsChannel:
             connection, response = self._ask(connection, path, offset)
             if response.status in _MISSING:
                 connection = self._keep(connection, response, _MAX_REGRETS_BYTES)
-                raise ChannelMissing(f"{self.name}: has no {path}")
+                raise ChannelMissingError(f"{self.name}: has no {path}")
             self._check(response, path, offset)
             yield from _body(response, limit)
             connection = self._keep(connection, response, 1)
@@ -108,11 +108,13 @@ class HttpsChannel:
         """Raise ChannelError for an answer that is not the file from `offset` on."""
         status = response.status
         if status == 416 or (status == 200 and offset):
-            raise OffsetIgnored(f"{self.name}: {path}: sent from its beginning only")
+            raise OffsetIgnoredError(f"{self.name}: {path}: sent from its beginning only")
         if status == 206:
             found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
             if found is None or int(found[1]) != offset:
-                raise OffsetIgnored(f"{self.name}: {path}: another part came than was asked for")
+                raise OffsetIgnoredError(
+                    f"{self.name}: {path}: another part came than was asked for"
+                )
         elif status != 200:
             raise ChannelError(f"{self.name}: {path}: the server answered {status}")
         if response.headers.get("Content-Encoding", "identity") != "identity":

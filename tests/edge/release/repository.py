@@ -26,7 +26,7 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
-from edge.release.channels import ChannelMissing
+from edge.release.channels import ChannelMissingError
 from edge.release.manifest import FileEntry, content_id
 from edge.release.targets import (
     FLEET,
@@ -212,7 +212,7 @@ class Repository:
         """Yield a file's content, in pieces."""
         self.fetched.append(path)
         if path not in self.files:
-            raise ChannelMissing(f"{self.name}: has no {path}")
+            raise ChannelMissingError(f"{self.name}: has no {path}")
         data = self.files[path][offset : offset + limit]
         for start in range(0, len(data), 1000):
             yield data[start : start + 1000]

@@ -12,7 +12,7 @@ import pytest
 
 from edge.durable import DurableError
 from edge.errors import TrustError
-from edge.release.channels import ChannelError, ChannelMissing
+from edge.release.channels import ChannelError, ChannelMissingError
 from edge.release.channels.folder import FolderChannel
 from edge.release.channels.https import HttpsChannel
 from edge.release.download import download
@@ -225,7 +225,7 @@ def test_a_file_that_the_server_has_lost(
     repository: Repository, channel: HttpsChannel, blob: Blob, store: Store
 ) -> None:
     del repository.files[blob.path]
-    with pytest.raises(ChannelMissing, match=r"embedder\.tflite"):
+    with pytest.raises(ChannelMissingError, match=r"embedder\.tflite"):
         download(channel, blob, store, limit_bytes_s=None)
 
 

@@ -11,7 +11,7 @@ from edge.errors import BundleError, UsageError
 from edge.release import install, state
 from edge.release.install import Finished
 from edge.release.selection import peek, select
-from edge.release.state import Boot, Floor, Journal, StateDamaged
+from edge.release.state import Boot, Floor, Journal, StateDamagedError
 from edge.release.store import Store
 from tests.edge.release import acts
 from tests.edge.release.acts import NEW, OLD, OTHER
@@ -286,7 +286,7 @@ def test_who_removes_what_is_remembered_gets_no_floor_of_nought(
     floor = state.read_floor(root)
     shutil.rmtree(root / "state")
     assert install.finish(root).done == "closed"
-    with pytest.raises(StateDamaged, match="missing"):
+    with pytest.raises(StateDamagedError, match="missing"):
         install.begin_trial(root, OTHER.name)
     assert current(root) == NEW.name
     repaired = install.repair(root)
@@ -307,9 +307,9 @@ def test_a_repair_of_what_is_whole_keeps_what_is_remembered(make: Callable[[Give
 
 def test_while_closed_nothing_begins(make: Callable[[Given], Path]) -> None:
     root = make(acts.given_damaged)
-    with pytest.raises(StateDamaged):
+    with pytest.raises(StateDamagedError):
         install.begin_trial(root, OTHER.name)
-    with pytest.raises(StateDamaged):
+    with pytest.raises(StateDamagedError):
         install.return_to_previous(root, "asked for")
     assert current(root) == NEW.name
 

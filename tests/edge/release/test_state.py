@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from edge.release import state
-from edge.release.state import Boot, Floor, Journal, StateDamaged
+from edge.release.state import Boot, Floor, Journal, StateDamagedError
 
 NAME = "0123456789ab-7"
 
@@ -30,7 +30,9 @@ def test_a_fresh_store_has_defaults_and_one_that_was_born_has_its_files(tmp_path
 def test_in_a_store_that_was_born_a_missing_file_is_damage(root: Path, name: str) -> None:
     (root / "state" / f"{name}.json").unlink()
     state.prepare(root)
-    with pytest.raises(StateDamaged, match=f"{name}.json: missing; nothing is installed until"):
+    with pytest.raises(
+        StateDamagedError, match=f"{name}.json: missing; nothing is installed until"
+    ):
         getattr(state, f"read_{name}")(root)
 
 
@@ -88,7 +90,7 @@ def test_a_newer_root_says_how_far_timestamp_and_snapshot_have_counted() -> None
 def test_a_damaged_floor_is_not_raised_but_by_a_repair(root: Path) -> None:
     path = root / "state" / "floor.json"
     path.write_bytes(b'{"schema":1,"assi')
-    with pytest.raises(StateDamaged):
+    with pytest.raises(StateDamagedError):
         state.write_floor(root, Floor(assignment=9))
     assert path.read_bytes() == b'{"schema":1,"assi'
     state.replace_floor(root, Floor(assignment=2))
@@ -111,7 +113,7 @@ def test_a_damaged_floor_is_not_raised_but_by_a_repair(root: Path) -> None:
 def test_a_floor_that_is_not_ours_is_damage(root: Path, change: dict[str, object]) -> None:
     fields = msgspec.to_builtins(Floor(assignment=1)) | change
     (root / "state" / "floor.json").write_bytes(msgspec.json.encode(fields))
-    with pytest.raises(StateDamaged, match=r"floor\.json: damaged"):
+    with pytest.raises(StateDamagedError, match=r"floor\.json: damaged"):
         state.read_floor(root)
 
 
@@ -129,7 +131,7 @@ def test_a_floor_that_is_not_ours_is_damage(root: Path, change: dict[str, object
 def test_a_journal_that_makes_no_sense_is_damage(root: Path, change: dict[str, object]) -> None:
     fields = msgspec.to_builtins(Journal()) | change
     (root / "state" / "journal.json").write_bytes(msgspec.json.encode(fields))
-    with pytest.raises(StateDamaged):
+    with pytest.raises(StateDamagedError):
         state.read_journal(root)
 
 
@@ -160,5 +162,5 @@ def test_a_folder_in_a_files_place_is_damage(root: Path) -> None:
     path = root / "state" / "boot.json"
     path.unlink()
     path.mkdir()
-    with pytest.raises(StateDamaged, match="cannot be read"):
+    with pytest.raises(StateDamagedError, match="cannot be read"):
         state.read_boot(root)

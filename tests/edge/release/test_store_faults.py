@@ -24,7 +24,7 @@ from edge.durable import DurableError
 from edge.errors import BundleError
 from edge.release import install, state
 from edge.release.selection import Selected, select
-from edge.release.state import StateDamaged
+from edge.release.state import StateDamagedError
 from edge.release.store import Store
 from tests.edge.release import acts
 from tests.edge.release.acts import ACTS, NEW, OLD, OTHER, Act
@@ -201,7 +201,7 @@ def test_torn_at_every_length_installs_are_closed_and_the_device_runs(
 
 def nothing_is_installed(root: Path) -> None:
     for act in (acts.commit, lambda root, release: install.begin_trial(root, release.name)):
-        with pytest.raises(StateDamaged):
+        with pytest.raises(StateDamagedError):
             act(root, OTHER)
     assert select(root).release == NEW.name
 

@@ -11,7 +11,7 @@ import pytest
 
 from edge.errors import TrustError
 from edge.release import state
-from edge.release.channels import ChannelError, ChannelMissing
+from edge.release.channels import ChannelError, ChannelMissingError
 from edge.release.state import Floor
 from edge.release.store import Store, release_name
 from edge.release.targets import FLEET, MAX_BUNDLE_FILES, MAX_SEQ, means_target
@@ -464,7 +464,7 @@ def test_metadata_without_an_end(
 
 def test_a_folder_that_holds_no_repository(repository: Repository, device: Asking) -> None:
     repository.files = {}
-    with pytest.raises(ChannelMissing, match="is a repository there"):
+    with pytest.raises(ChannelMissingError, match="is a repository there"):
         device.ask(repository)
 
 

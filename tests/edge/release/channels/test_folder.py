@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.release.channels import ChannelError, ChannelMissing
+from edge.release.channels import ChannelError, ChannelMissingError
 from edge.release.channels.folder import FolderChannel, InboxChannel
 
 PATH = "metadata/timestamp.json"
@@ -37,14 +37,14 @@ def test_files_from_any_offset_up_to_any_limit(stick: Path) -> None:
 
 
 def test_a_file_that_is_not_there(stick: Path) -> None:
-    with pytest.raises(ChannelMissing, match="has no metadata/2"):
+    with pytest.raises(ChannelMissingError, match="has no metadata/2"):
         read(stick, "metadata/2.root.json")
 
 
 def test_a_stick_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ChannelError, match="stick") as caught:
         read(tmp_path / "stick")
-    assert not isinstance(caught.value, ChannelMissing)
+    assert not isinstance(caught.value, ChannelMissingError)
 
 
 def test_nothing_has_come_over_the_broker(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_an_input_error_says_that_the_stick_was_pulled(stick: Path) -> None:
     shutil.rmtree(stick)
     with pytest.raises(ChannelError, match="pulled") as caught:
         next(chunks)
-    assert not isinstance(caught.value, ChannelMissing)
+    assert not isinstance(caught.value, ChannelMissingError)
 
 
 def test_links_out_of_the_stick_lead_nowhere(stick: Path, tmp_path: Path) -> None:

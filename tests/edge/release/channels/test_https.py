@@ -11,8 +11,8 @@ import pytest
 
 from deploy.broker.authority import Authority, new_authority, new_key
 from edge.messaging.local_broker import free_port
-from edge.release.channels import ChannelError, ChannelMissing, open_channel
-from edge.release.channels.channel import OffsetIgnored
+from edge.release.channels import ChannelError, ChannelMissingError, open_channel
+from edge.release.channels.channel import OffsetIgnoredError
 from edge.release.channels.https import HttpsChannel
 from tests.edge.release import web
 from tests.edge.release.web import Behaviour, Web, serving
@@ -54,7 +54,7 @@ def test_files_from_any_offset_up_to_any_limit(server: Web) -> None:
 def test_one_connection_serves_them_all_and_files_that_are_missing_too(server: Web) -> None:
     source = channel(server)
     assert read(source, "metadata/1.root.json", limit=2) == b"{}"
-    with pytest.raises(ChannelMissing, match="has no metadata/2"):
+    with pytest.raises(ChannelMissingError, match="has no metadata/2"):
         read(source, "metadata/2.root.json")
     assert read(source) == DATA
     assert server.connections == 1
@@ -80,7 +80,7 @@ def test_a_connection_that_the_server_has_closed_meanwhile_is_opened_again(serve
 @pytest.mark.parametrize("bad", [web.ignores_ranges, web.sends_another_part])
 def test_a_server_that_sends_something_else_than_the_rest(server: Web, bad: Behaviour) -> None:
     server.bad[PATH] = bad
-    with pytest.raises(OffsetIgnored):
+    with pytest.raises(OffsetIgnoredError):
         read(channel(server), offset=100)
 
 
