@@ -103,10 +103,11 @@ class Repository:
             for role in ("targets", *ROLES)
         }
         # A device that was away follows the roots one by one.
-        roots = sorted(path.name for path in (folder / "metadata").glob("*.root.json"))
-        if "1.root.json" not in roots:
+        roots = _roots(folder / "metadata")
+        if not roots:
             raise RepositoryError(f"{folder}/metadata/1.root.json: missing; is this a repository?")
-        self.root_file = folder / "metadata" / "1.root.json"
+        # One that took the place of a lost repository does not begin at 1.
+        self.root_file = folder / "metadata" / roots[0]
         # In this order a device that is cut off has a whole repository, the old or the new one.
         self.metadata: tuple[Content, ...] = tuple(
             self._metadata(name)
@@ -209,6 +210,13 @@ class Repository:
     def _metadata(self, name: str) -> Content:
         data = (self.folder / "metadata" / name).read_bytes()
         return Content(f"metadata/{name}", hashlib.sha256(data).hexdigest(), len(data))
+
+
+def _roots(metadata: Path) -> list[str]:
+    """Return the names of all roots, by their versions."""
+    names = (path.name.partition(".") for path in metadata.glob("*.root.json"))
+    versions = sorted(int(version) for version, _, _ in names if version.isdecimal())
+    return [f"{version}.root.json" for version in versions]
 
 
 def _content(name: str, target: _Target) -> Content:

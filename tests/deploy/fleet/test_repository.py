@@ -60,6 +60,18 @@ def test_metadata_is_copied_so_that_half_of_it_is_of_no_harm(repository):
     assert "metadata/1.models.json" not in names
 
 
+def test_a_repository_that_counts_on_from_a_lost_one_begins_where_it_does(repository):
+    metadata = repository.folder / "metadata"
+    root = (metadata / "1.root.json").read_bytes()
+    for version in (1001, 1002, 999):
+        (metadata / f"{version}.root.json").write_bytes(root)
+    (metadata / "1.root.json").unlink()
+    read = Repository(repository.folder)
+    assert read.root_file == metadata / "999.root.json"
+    names = [content.path for content in read.metadata]
+    assert names[:3] == [f"metadata/{version}.root.json" for version in (999, 1001, 1002)]
+
+
 def test_what_is_missing_or_damaged_is_named(repository):
     read = Repository(repository.folder)
     content = read.wanted("barn-7").files[0]
